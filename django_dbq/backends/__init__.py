@@ -1,0 +1,19 @@
+"""The durable transitions of a job, in the way that is best on each database."""
+
+from django.db import connections
+
+from django_dbq.backends.base import Backend
+from django_dbq.backends.postgresql import PostgreSQLBackend
+from django_dbq.backends.sqlite import SQLiteBackend
+
+__all__ = ["Backend", "backend_for"]
+
+_BY_VENDOR: dict[str, type[Backend]] = {
+    "postgresql": PostgreSQLBackend,
+    "sqlite": SQLiteBackend,
+}
+
+
+def backend_for(using: str) -> Backend:
+    """Return the backend for the database of that alias; the portable one serves MariaDB and MySQL."""
+    return _BY_VENDOR.get(connections[using].vendor, Backend)(using)

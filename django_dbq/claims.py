@@ -1,0 +1,48 @@
+"""A claim and its end: the values that pass between a backend and the execution of a job."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobValues:
+    """What tasks and hooks may change on their job, in a form that a row can hold.
+
+    ``workspace`` is JSON text, and ``run_after`` as its column wants it.
+    """
+
+    workspace: str
+    state: str
+    next_task: str
+    priority: int
+    run_after: datetime | None
+    queue_name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One worker's hold on one job: the token, and the row as it was claimed."""
+
+    job_id: uuid.UUID
+    job_name: str
+    token: uuid.UUID
+    attempts: int
+    error: str | None
+    row: JobValues
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """The end of a claim: what is written to the row, if it is still ours.
+
+    ``row.state`` is NEW or READY where the job waits again, else COMPLETE or FAILED. ``error`` is the
+    record of a failure, or None. Unless ``edited``, only the state and next task of ``row`` count,
+    and the other columns keep what they have, be it changed by others meanwhile.
+    """
+
+    claim: Claim
+    row: JobValues
+    attempts: int
+    error: str | None = None
+    edited: bool = False

@@ -1,0 +1,48 @@
+"""The optional ``DBQ`` setting, read into a frozen, typed object."""
+
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conf:
+    """What ``settings.DBQ`` may say, with the defaults of what it leaves out.
+
+    ``MAX_WORKSPACE_BYTES``: the largest workspace that is accepted, as JSON text, in bytes. Larger
+    things belong into a table or a file of their own, with their key in the workspace. The default
+    stays below the smallest packet that any supported database server accepts.
+    """
+
+    MAX_WORKSPACE_BYTES: int = 4 * 1024 * 1024
+
+
+@cache
+def conf() -> Conf:
+    """Return the engine's settings.
+
+    Raises ``ImproperlyConfigured`` for a key that is not known or a value of the wrong type.
+    """
+    given = getattr(settings, "DBQ", {})
+    known = {field.name: field.type for field in fields(Conf)}
+    for key, value in given.items():
+        if key not in known:
+            raise ImproperlyConfigured(
+                f"DBQ[{key!r}] is not a setting of django-dbq; known are: {', '.join(known)}."
+            )
+        # A bool is an int to Python, but never a number of bytes to whoever wrote the setting.
+        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+            raise ImproperlyConfigured(f"DBQ[{key!r}] must be a whole number above 0, not {value!r}.")
+    return Conf(**given)
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    if setting == "DBQ":
+        conf.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="django_dbq.conf")

@@ -1,0 +1,56 @@
+"""What a task or hook did to its job, taken over only as far as a row can hold it."""
+
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db.models import Field
+
+from django_dbq.claims import JobValues
+from django_dbq.errors import DBQError, InvalidEdit
+from django_dbq.models import Job
+from django_dbq.workspace import decode_workspace, encode_workspace, unstorable
+
+_COLUMNS = ("state", "next_task", "priority", "run_after", "queue_name")
+
+
+def accept_edits(job: Job, last: JobValues) -> JobValues:
+    """Return the job's values as they are now; ``last`` are the ones that were in order before.
+
+    Raises ``WorkspaceError`` or ``InvalidEdit`` for a value that no row can hold. Such values are
+    set back on the job to the last good ones first, and the others are kept: called again, it passes.
+    """
+    values: dict[str, Any] = {}
+    problems: list[DBQError] = []
+    try:
+        values["workspace"] = encode_workspace(job.workspace, stored=last.workspace)
+    except DBQError as problem:
+        problems.append(problem)
+        values["workspace"] = last.workspace
+        job.workspace = decode_workspace(last.workspace)
+    for name in _COLUMNS:
+        values[name] = getattr(job, name)
+        if values[name] is getattr(last, name):
+            continue
+        try:
+            values[name] = _clean(job, name)
+        except DBQError as problem:
+            problems.append(problem)
+            values[name] = getattr(last, name)
+        setattr(job, name, values[name])
+    if problems:
+        raise problems[0]
+    return JobValues(**values)
+
+
+def _clean(job: Job, name: str) -> object:
+    value = getattr(job, name)
+    field = Job._meta.get_field(name)
+    assert isinstance(field, Field)
+    try:
+        cleaned: object = field.get_prep_value(field.clean(value, job))
+    except (ValidationError, TypeError, ValueError, OverflowError) as problem:
+        reason = "; ".join(getattr(problem, "messages", [str(problem)]))
+        raise InvalidEdit(f"job.{name} was set to {value!r}, which is refused: {reason}") from problem
+    if isinstance(cleaned, str) and (reason := unstorable(cleaned)):
+        raise InvalidEdit(f"job.{name} was set to {value!r}, which holds {reason}.")
+    return cleaned

@@ -1,0 +1,168 @@
+"""One claimed job: its hooks, its task, its outcome. No loop, and no SQL."""
+
+import logging
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from django.utils.module_loading import import_string
+
+from django_dbq import registry
+from django_dbq.claims import Claim, Outcome
+from django_dbq.edits import accept_edits
+from django_dbq.errors import DBQError
+from django_dbq.logs import logfmt
+from django_dbq.models import Job
+
+logger = logging.getLogger(__name__)
+
+#: A longer record of an error keeps its beginning and its end, in characters.
+ERROR_LENGTH = 32_000
+
+
+def execute(job: Job, claim: Claim) -> Outcome:
+    """Run the next task of a claimed job, with its hooks, and return what it came to.
+
+    Before: PROCESSING, or STOPPING if the worker is asked to stop meanwhile. Nothing that a task or
+    hook raises comes out of here. The order of the hooks, and what their errors do, is the
+    specification's: pre-task hook and task, either of which fails the job; the failure hook, for a
+    job that is FAILED by then; the post-task hook, whose errors are logged and no more.
+    """
+    return Execution(job, claim).run()
+
+
+def release(claim: Claim) -> Outcome:
+    """Return the outcome of a claim that is handed back as it was: its task was not run."""
+    first = claim.row.next_task in ("", registry.get(claim.job_name).tasks[0])
+    state = Job.STATES.NEW if first and claim.attempts <= 1 else Job.STATES.READY
+    return Outcome(
+        claim=claim,
+        row=replace(claim.row, state=state),
+        attempts=claim.attempts - 1,
+        error=claim.error,
+    )
+
+
+class Execution:
+    """The run of one task: each step is a method, and ``run`` is the list of them."""
+
+    def __init__(self, job: Job, claim: Claim) -> None:
+        self.job = job
+        self.claim = claim
+        self.task = claim.row.next_task
+        self.attempts = claim.attempts
+        self.error: str | None = None
+        #: The job as it was when last seen in order; the outcome is made from it.
+        self.accepted = claim.row
+
+    def run(self) -> Outcome:
+        """Run the task and return its outcome."""
+        self._log("task_started")
+        try:
+            self._run_task()
+            self._accept()
+            self._advance()
+        except BaseException as error:  # noqa: BLE001 - a task's SystemExit must not end the worker
+            self._fail(error)
+        self._run_hook("post_task_hook", self.job)
+        self._log("task_finished")
+        return self._outcome()
+
+    def _run_task(self) -> None:
+        spec = registry.get(self.claim.job_name)
+        # A row can say anything: only what the job's entry lists is ever imported.
+        self.job.next_task = self.task = spec.listed(self.job.next_task)
+        task = _load(self.task)
+        if spec.pre_task_hook:
+            _load(spec.pre_task_hook)(self.job)
+        task(self.job)
+
+    def _advance(self) -> None:
+        """Let the job wait for its next task, or be COMPLETE, where the task itself set no state."""
+        job = self.job
+        if job.state not in Job.RUNNING:
+            return
+        if job.next_task == self.task:
+            job.next_task = registry.get(self.claim.job_name).task_after(self.task) or ""
+        job.state = Job.STATES.READY if job.next_task else Job.STATES.COMPLETE
+        if job.next_task:
+            self.attempts = 0
+        self._accept()
+
+    def _fail(self, error: BaseException) -> None:
+        """Make the job FAILED, with the error on its record, and tell the failure hook."""
+        self.error = describe(error)
+        logger.error("%s", self._line("task_failed"), exc_info=error)
+        # What the task wrote before it failed is kept, but for what no row can hold.
+        with suppress(DBQError):
+            self._accept()
+        self.job.state = Job.STATES.FAILED
+        self._accept()
+        self._run_hook("failure_hook", self.job, error)
+
+    def _run_hook(self, hook: str, *args: object) -> None:
+        """Run a hook whose own errors are logged, and change nothing else."""
+        try:
+            path = getattr(registry.get(self.claim.job_name), hook)
+            if path:
+                _load(path)(*args)
+                self._accept()
+        except BaseException as error:  # noqa: BLE001 - neither may a hook's end the worker
+            logger.error("%s", self._line(f"{hook}_failed"), exc_info=error)
+            with suppress(DBQError):
+                self._accept()
+
+    def _accept(self) -> None:
+        self.accepted = accept_edits(self.job, self.accepted)
+
+    def _outcome(self) -> Outcome:
+        row = self.accepted
+        if row.state in Job.RUNNING:  # set by a hook, which cannot mean it: the task has ended
+            row = replace(row, state=Job.STATES.FAILED if self.error else Job.STATES.READY)
+        as_claimed = replace(self.claim.row, state=row.state, next_task=row.next_task)
+        return Outcome(
+            claim=self.claim,
+            row=row,
+            attempts=self.attempts,
+            error=self.error,
+            # A task that saved its job may have written what it changed back afterwards.
+            edited=row != as_claimed or self.job.saved_while_held,
+        )
+
+    def _log(self, event: str) -> None:
+        if logger.isEnabledFor(logging.INFO):
+            logger.info("%s", self._line(event))
+
+    def _line(self, event: str) -> str:
+        job = self.job
+        return logfmt(
+            event=event,
+            name=self.claim.job_name,
+            queue=job.queue_name,
+            id=self.claim.job_id,
+            state=job.state,
+            next_task=job.next_task,
+        )
+
+
+def describe(error: BaseException) -> str:
+    """Return the error with its traceback, as text that every database can hold.
+
+    The last line says what went wrong. A text over ``ERROR_LENGTH`` loses its middle.
+    """
+    # The first frame is the engine's own call of the task, which tells the reader nothing.
+    frames = error.__traceback__.tb_next if error.__traceback__ else None
+    lines = traceback.format_exception(type(error), error, frames)
+    text = "".join(lines).strip().replace("\0", "\\x00")
+    text = text.encode(errors="backslashreplace").decode()
+    if len(text) > ERROR_LENGTH:
+        half = ERROR_LENGTH // 2
+        text = f"{text[:half]}\n[... {len(text) - 2 * half:,} characters left out ...]\n{text[-half:]}"
+    return text
+
+
+def _load(path: str) -> Callable[..., Any]:
+    target: Callable[..., Any] = import_string(path)
+    return target

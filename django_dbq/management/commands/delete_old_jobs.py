@@ -1,0 +1,45 @@
+"""``manage.py delete_old_jobs``: keeps the table small."""
+
+from argparse import ArgumentParser
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import router
+from django.utils import timezone
+
+from django_dbq.management.options import at_least_zero
+from django_dbq.models import Job
+
+BATCH_SIZE = 1000
+
+
+class Command(BaseCommand):
+    """Deletes finished jobs that are old enough."""
+
+    help = "Deletes jobs that are COMPLETE or FAILED and were created more than 24 hours ago."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--hours",
+            type=at_least_zero,
+            default=24,
+            help="Delete what was created more than this many hours ago (default: 24).",
+        )
+        parser.add_argument("--database", help="The database, which the routers choose otherwise.")
+
+    def handle(self, *, hours: float, database: str | None, **options: Any) -> None:
+        try:
+            before = timezone.now() - timedelta(hours=at_least_zero(hours))
+        except OverflowError:
+            raise CommandError(f"--hours {hours:g} reaches back before the calendar begins.") from None
+        old = Job.objects.using(database or router.db_for_write(Job)).filter(
+            state__in=Job.FINISHED, created__lt=before
+        )
+        deleted = 0
+        # In batches, so that no transaction locks the table, or its replicas, for long.
+        while chosen := list(old.order_by("created").values_list("pk", flat=True)[:BATCH_SIZE]):
+            old.filter(pk__in=chosen).delete()
+            deleted += len(chosen)
+        self.stdout.write(f"Deleted {deleted} job(s) created more than {float(hours):g} hour(s) ago.")
+

@@ -1,0 +1,92 @@
+"""``manage.py worker``: runs the jobs of one or more queues."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connections, router
+
+from django_dbq.management.options import at_least_zero
+from django_dbq.management.progress import Progress
+from django_dbq.models import Job
+from django_dbq.worker import Worker
+
+
+class Command(BaseCommand):
+    """Starts a worker."""
+
+    help = "Runs the jobs of the given queues, until it gets SIGTERM, SIGINT or SIGQUIT."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "queue_name",
+            nargs="*",
+            default=["default"],
+            help="The queues to serve, the first of them first (default: default).",
+        )
+        parser.add_argument(
+            "--rate_limit",
+            "--rate-limit",
+            type=at_least_zero,
+            default=1,
+            metavar="SECONDS",
+            help="The least number of seconds between the starts of two tasks; 0 for no limit"
+            " (default: 1).",
+        )
+        parser.add_argument(
+            "--burst", action="store_true", help="End as soon as no job is due any more."
+        )
+        parser.add_argument(
+            "--dry-run", action="store_true", help="Say what would be done, and start nothing."
+        )
+        parser.add_argument("--database", help="The database, which the routers choose otherwise.")
+
+    def handle(
+        self,
+        *,
+        queue_name: list[str],
+        rate_limit: float,
+        burst: bool,
+        dry_run: bool,
+        database: str | None,
+        **options: Any,
+    ) -> None:
+        queues = list(dict.fromkeys(queue_name or ["default"]))
+        rate_limit = at_least_zero(rate_limit)
+        using = database or router.db_for_write(Job)
+        self.stdout.write(_announcement(queues, rate_limit))
+        if dry_run:
+            return
+        self._check_database(using)
+        worker = Worker(queues=queues, using=using, rate_limit=rate_limit, burst=burst)
+        if not burst:
+            worker.run()
+            return
+        progress = Progress(self.stdout, queues=queues, using=using)
+        worker.on_progress = progress.show
+        progress.end(worker.run())
+
+    def _check_database(self, using: str) -> None:
+        """Refuse to start on tables that the worker could not work with."""
+        self.check(databases=[using])
+        connection = connections[using]
+        with connection.cursor() as cursor:
+            table = Job._meta.db_table
+            tables = connection.introspection.table_names(cursor)
+            described = (
+                connection.introspection.get_table_description(cursor, table)
+                if table in tables
+                else []
+            )
+        if "claim_token" not in {column.name for column in described}:
+            raise CommandError(
+                f"The database {using!r} does not have django-dbq's tables yet: run"
+                f" `manage.py migrate --database {using}` first."
+            )
+
+
+def _announcement(queues: list[str], rate_limit: float) -> str:
+    names = ", ".join(f'"{name}"' for name in queues)
+    noun = "queue" if len(queues) == 1 else "queues"
+    limit = f"rate limit of one job per {rate_limit:g} second(s)" if rate_limit else "no rate limit"
+    return f"Starting job worker for {noun} {names} with {limit}"

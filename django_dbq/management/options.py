@@ -1,0 +1,24 @@
+"""Numbers that the commands are given, on the command line or by ``call_command()``."""
+
+import math
+from argparse import ArgumentTypeError
+
+from django.core.management.base import CommandError
+
+
+class NotANumber(CommandError, ArgumentTypeError):
+    """An option that must be a number of 0 or more is something else.
+
+    The parser of the command line understands the one base, and ``call_command()`` the other.
+    """
+
+
+def at_least_zero(value: object) -> float:
+    """Return the value as a number. Raises ``NotANumber``, also for NaN and Infinity."""
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise NotANumber(f"must be a number of 0 or more, not {value!r}")
+    return number

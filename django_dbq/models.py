@@ -1,0 +1,233 @@
+"""The job's row, and the ways to create one."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, ClassVar, Self
+
+from django.db import models, router, transaction
+from django.db.models import Count, GeneratedField, Q
+from django.utils.module_loading import import_string
+
+from django_dbq import registry
+from django_dbq.claims import Claim
+from django_dbq.clock import DatabaseNow
+from django_dbq.errors import ClaimLost
+from django_dbq.ids import uuid7
+from django_dbq.indexes import WaitingIndex
+from django_dbq.tasks import get_next_task_name
+from django_dbq.workspace import WorkspaceField, encode_workspace
+
+NAME_LENGTH = 255
+
+
+class JobQuerySet(models.QuerySet["Job"]):
+    """Jobs, and the questions that are asked about them."""
+
+    def waiting(self) -> Self:
+        """Return the jobs in state NEW or READY, whether due or scheduled for later."""
+        return self.filter(waiting=True)
+
+    def due(self) -> Self:
+        """Return those whose ``run_after``, if they have one, has come by the database's clock."""
+        return self.filter(Q(run_after=None) | Q(run_after__lte=DatabaseNow()))
+
+    def bulk_enqueue(self, jobs: Iterable["Job"], *, batch_size: int = 1000) -> list["Job"]:
+        """Create many jobs at once: all of them, or none.
+
+        Unlike ``bulk_create`` it does what ``create`` does: names are checked, ``next_task`` is set,
+        creation hooks run, and what they change on their job is saved.
+
+        ``batch_size``: rows per INSERT. Returns the jobs. Raises ``UnknownJob``, ``WorkspaceError``,
+        or whatever a creation hook raises; nothing is written then.
+        """
+        prepared = [job.prepare() for job in jobs]
+        using = self._db or router.db_for_write(self.model)
+        with transaction.atomic(using=using):
+            self.using(using).bulk_create(prepared, batch_size=batch_size)
+            for job in prepared:
+                job.run_creation_hook(using)
+        return prepared
+
+
+JobManager = models.Manager.from_queryset(JobQuerySet)
+
+
+class Job(models.Model):
+    """A piece of work: one row, run task by task until it is COMPLETE or FAILED.
+
+    The columns down to ``run_after`` are django-db-queue's. Those below belong to the engine: they
+    have defaults in the database, so that a plain INSERT need not name them, and ``save()`` never
+    overwrites them.
+    """
+
+    class STATES(models.TextChoices):
+        """Where a job stands; there are no other states."""
+
+        NEW = "NEW"  # created, waiting for a worker to run its first task
+        READY = "READY"  # has run before, waiting for a worker to run the next task
+        PROCESSING = "PROCESSING"  # claimed by a worker, which runs the task or is about to
+        STOPPING = "STOPPING"  # still running, while its worker was asked to stop
+        FAILED = "FAILED"  # a task failed
+        COMPLETE = "COMPLETE"  # all tasks are done
+
+    WAITING: ClassVar = (STATES.NEW, STATES.READY)
+    RUNNING: ClassVar = (STATES.PROCESSING, STATES.STOPPING)
+    FINISHED: ClassVar = (STATES.FAILED, STATES.COMPLETE)
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    created = models.DateTimeField(auto_now_add=True, db_index=True)  # for the retention
+    modified = models.DateTimeField(auto_now=True)
+    name = models.CharField(max_length=NAME_LENGTH)
+    state = models.CharField(max_length=20, choices=STATES.choices, default=STATES.NEW)
+    next_task = models.CharField(max_length=NAME_LENGTH, blank=True)
+    workspace = WorkspaceField(null=True, blank=True, default=dict)
+    queue_name = models.CharField(max_length=NAME_LENGTH, default="default")
+    priority = models.SmallIntegerField(default=0)
+    run_after = models.DateTimeField(null=True, blank=True)
+
+    #: Written by each claim, demanded by each write of the worker that claimed.
+    claim_token = models.UUIDField(null=True, editable=False)
+    #: The id of the worker process that has, or last had, the job.
+    worker = models.UUIDField(null=True, editable=False)
+    #: How often the current task was started, since the task before it ended.
+    attempts = models.IntegerField(default=0, db_default=0, editable=False)
+    #: How often a worker was lost while it had the job.
+    losses = models.IntegerField(default=0, db_default=0, editable=False)
+    #: When the current or last task was claimed.
+    started = models.DateTimeField(null=True, editable=False)
+    #: When the job became COMPLETE or FAILED.
+    finished = models.DateTimeField(null=True, editable=False)
+    #: The last failure: a traceback whose last line says what went wrong.
+    error = models.TextField(null=True, editable=False)  # noqa: DJ001 - TEXT has no default on MySQL
+    #: At most one unfinished job has a given key.
+    dedupe_key = models.CharField(null=True, max_length=NAME_LENGTH, editable=False)  # noqa: DJ001
+    #: Whether a worker may claim the job. The database derives it from ``state``, however that is
+    #: written. The claim's index uses it since it stays as it is when a job ends, while ``state``
+    #: in an index would make every ending rewrite all indexes.
+    waiting = GeneratedField(
+        expression=Q(state__in=["NEW", "READY"]),
+        output_field=models.BooleanField(),
+        db_persist=True,
+    )
+
+    ENGINE_COLUMNS: ClassVar = frozenset(
+        {
+            "claim_token", "worker", "attempts", "losses", "started", "finished", "error",
+            "dedupe_key",
+        }
+    )  # fmt: skip
+
+    objects = JobManager()
+
+    #: The claim under which a worker holds this instance; None everywhere else.
+    held_claim: Claim | None = None
+    #: Whether a task or hook saved the instance while a worker held it.
+    saved_while_held = False
+
+    class Meta:
+        indexes: ClassVar = [
+            WaitingIndex(fields=["queue_name", "-priority", "created"], name="django_dbq_job_claim"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.state})"
+
+    @classmethod
+    def get_queue_depths(
+        cls, exclude_future_jobs: bool = False, *, using: str | None = None
+    ) -> dict[str, int]:
+        """Return how many jobs wait (NEW or READY) in each queue that has any.
+
+        ``exclude_future_jobs`` leaves out those whose ``run_after`` is still to come; ``using`` names
+        the database, which the routers choose otherwise.
+        """
+        jobs = cls.objects.using(using or router.db_for_read(cls)).waiting()
+        if exclude_future_jobs:
+            jobs = jobs.due()
+        return dict(jobs.values_list("queue_name").annotate(depth=Count("*")).order_by("queue_name"))
+
+    def save(
+        self,
+        force_insert: Any = False,
+        force_update: bool = False,
+        using: str | None = None,
+        update_fields: Iterable[str] | None = None,
+    ) -> None:
+        """Save the row; a new job gets its first task, and then its creation hook is run.
+
+        The hook runs in the same transaction, behind the INSERT: what it changes on the job is saved,
+        and if it raises, the exception reaches the caller and there is no job. Raises ``UnknownJob``
+        or ``WorkspaceError`` before anything is written, and ``ClaimLost`` inside a task whose worker
+        no longer has the job.
+        """
+        save = partial(super().save, force_insert=force_insert, force_update=force_update)
+        if not self._state.adding:
+            return save(using=using, update_fields=update_fields)
+        using = using or router.db_for_write(type(self), instance=self)
+        self.prepare()
+        if registry.get(self.name).creation_hook is None:
+            return save(using=using, update_fields=update_fields)
+        with transaction.atomic(using=using):
+            save(using=using, update_fields=update_fields)
+            self.run_creation_hook(using)
+
+    def prepare(self) -> Self:
+        """Fill in what a new job needs before its INSERT, and return it.
+
+        Raises ``UnknownJob``, or ``ValueError`` for a queue name that does not fit.
+        """
+        first_task = get_next_task_name(self.name)
+        self.next_task = self.next_task or first_task or ""
+        if self.workspace is None:
+            self.workspace = {}
+        # SQLite would take it, and the other databases would not.
+        if len(self.queue_name) > NAME_LENGTH:
+            raise ValueError(
+                f"The queue name {self.queue_name[:40]!r}... has {len(self.queue_name)} characters;"
+                f" {NAME_LENGTH} are allowed."
+            )
+        return self
+
+    def run_creation_hook(self, using: str) -> None:
+        """Run the creation hook, if there is one, and save what it changed on the job."""
+        path = registry.get(self.name).creation_hook
+        if path is None:
+            return
+        hook: Callable[[Job], object] = import_string(path)
+        before = self.editable_values()
+        hook(self)
+        after = self.editable_values()
+        if changed := [name for name in after if after[name] != before[name]]:
+            self.save(using=using, update_fields=[*changed, "modified"])
+
+    def editable_values(self) -> dict[str, Any]:
+        """Return what users may change on a job, by column, in a form that can be compared later."""
+        return {
+            "workspace": encode_workspace(self.workspace),
+            "state": self.state,
+            "next_task": self.next_task,
+            "priority": self.priority,
+            "run_after": self.run_after,
+            "queue_name": self.queue_name,
+        }
+
+    def _do_update(
+        self, base_qs: Any, using: str | None, pk_val: Any, values: Any, *args: Any
+    ) -> Any:
+        """Write neither what is the engine's nor, while a worker holds the job, its state.
+
+        The state of a running job is written with its outcome, and only if it is still ours.
+        """
+        kept = self.ENGINE_COLUMNS | ({"state"} if self.held_claim else set())
+        values = [value for value in values if value[0].name not in kept]
+        if self.held_claim is None:
+            return super()._do_update(base_qs, using, pk_val, values, *args)  # type: ignore[misc]
+        base_qs = base_qs.filter(claim_token=self.held_claim.token, state__in=self.RUNNING)
+        self.saved_while_held = True
+        written = super()._do_update(base_qs, using, pk_val, values, *args)  # type: ignore[misc]
+        if not written:
+            raise ClaimLost(
+                f"The job {self.name!r} ({self.pk}) is no longer this worker's, so that its save()"
+                " wrote nothing: it was set back or given to another worker meanwhile."
+            )
+        return written

@@ -1,0 +1,179 @@
+"""The loop: claim, execute, finish; and what happens when it is asked to stop."""
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from django.db import DataError, IntegrityError, connections
+
+from django_dbq import registry
+from django_dbq.backends import backend_for
+from django_dbq.batch import TARGET_SECONDS, Batch, BatchSize
+from django_dbq.claims import Outcome
+from django_dbq.execution import describe, execute, release
+from django_dbq.logs import logfmt
+from django_dbq.models import Job
+from django_dbq.stopping import StopRequests, leave_at_once
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks of an idle worker at its queues.
+POLL_INTERVAL = 0.05
+#: Seconds between two searches for jobs that nobody here knows.
+UNKNOWN_INTERVAL = 60
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """How many jobs a worker has brought to an end so far."""
+
+    complete: int = 0
+    failed: int = 0
+
+    def count(self, outcomes: Sequence[Outcome]) -> None:
+        """Count the outcomes that ended their job."""
+        self.complete += sum(outcome.row.state == Job.STATES.COMPLETE for outcome in outcomes)
+        self.failed += sum(outcome.row.state == Job.STATES.FAILED for outcome in outcomes)
+
+
+class Worker:
+    """Runs the jobs of some queues, one task at a time, until it is asked to stop.
+
+    ``queues``: served in this order. ``rate_limit``: the least number of seconds between the starts
+    of two tasks; 0 for no limit. ``burst``: end when nothing is due. ``using``: the database.
+    ``on_progress``: called after each batch with the tally so far. ``clock``: seconds, for durations only; what is due
+    is asked of the database.
+    """
+
+    def __init__(
+        self,
+        *,
+        queues: Sequence[str],
+        using: str,
+        rate_limit: float = 1,
+        burst: bool = False,
+        on_progress: Callable[[Tally], None] = lambda tally: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.id = uuid.uuid4()
+        self.queues = queues
+        self.using = using
+        self.rate_limit = rate_limit
+        self.burst = burst
+        self.on_progress = on_progress
+        self.clock = clock
+        self.backend = backend_for(using)
+        self.stop = StopRequests()
+        self.tally = Tally()
+        self._batch = Batch()
+        self._batch_size = BatchSize()
+        self._last_start = float("-inf")
+        self._next_unknown_search = float("-inf")
+        self._unknown: set[str] = set()
+
+    def run(self) -> Tally:
+        """Work until asked to stop, or with ``burst`` until nothing is due; return the tally."""
+        with self.stop.watched(self._on_stop_request):
+            while not self.stop:
+                if self._work():
+                    self.on_progress(self.tally)
+                elif self.burst:
+                    break
+                else:
+                    self.stop.sleep(POLL_INTERVAL)
+        return self.tally
+
+    def _work(self) -> bool:
+        """Claim a batch, run it and write what became of it; return whether there was any."""
+        self._keep_to_rate_limit()
+        limit = 1 if self.rate_limit else self._batch_size.size
+        names = registry.names()
+        if self.stop:
+            return False
+        claimed = self.backend.claim(self.queues, names=names, limit=limit, worker=self.id)
+        if not claimed:
+            self._warn_of_unknown_jobs(names)
+            return False
+        self._batch.hold(claimed)
+        self._run_batch()
+        return True
+
+    def _run_batch(self) -> None:
+        """Run what is held, as long as that is no more work than a batch should be."""
+        begin = self.clock()
+        slowest = 0.0
+        while started := self._batch.start():
+            job, claim = started
+            now = self.clock()
+            # Asked behind start(), so that a request is seen here or finds the job running.
+            if self.stop or now - begin > 2 * TARGET_SECONDS:
+                self._batch.end(release(claim))
+                continue
+            self._last_start = now
+            self._batch.end(execute(job, claim))
+            slowest = max(slowest, self.clock() - now)
+        self._batch_size.adapt(slowest)
+        self._finish(self._batch.take_ended())
+
+    def _finish(self, outcomes: Sequence[Outcome]) -> None:
+        """Write the outcomes; one that the database refuses fails its own job, and no other."""
+        try:
+            late = self.backend.finish(outcomes)
+        except (DataError, IntegrityError, ValueError) as error:
+            if len(outcomes) > 1:
+                for outcome in outcomes:
+                    self._finish([outcome])
+                return
+            outcomes = [_refused(outcome, error) for outcome in outcomes]
+            late = self.backend.finish(outcomes)
+        for outcome in late:
+            claim = outcome.claim
+            logger.warning(
+                "%s", logfmt(event="outcome_too_late", name=claim.job_name, id=claim.job_id)
+            )
+        self.tally.count(outcomes)
+
+    def _on_stop_request(self, count: int) -> None:
+        """Hand back what has not started and mark what runs; the second time, leave at once.
+
+        Runs in a thread of its own, with a database connection of its own.
+        """
+        try:
+            running = self._batch.running
+            handed_back = [release(claim) for claim in self._batch.take_unstarted()]
+            if count > 1:
+                handed_back += self._batch.take_ended()
+                handed_back += [release(running)] if running else []
+            if handed_back:
+                self.backend.finish(handed_back)
+            if running and count == 1:
+                self.backend.stop(running)
+        except Exception:
+            logger.exception("event=stop_request_failed")
+        finally:
+            connections[self.using].close()
+            if count > 1:
+                leave_at_once()
+
+    def _keep_to_rate_limit(self) -> None:
+        wait = self._last_start + self.rate_limit - self.clock()
+        if wait > 0:
+            self.stop.sleep(wait)
+
+    def _warn_of_unknown_jobs(self, names: Sequence[str]) -> None:
+        """Say once which waiting jobs this worker leaves alone, since its code does not know them."""
+        if self.clock() < self._next_unknown_search:
+            return
+        self._next_unknown_search = self.clock() + UNKNOWN_INTERVAL
+        for name in self.backend.unknown_names(self.queues, names):
+            if name not in self._unknown:
+                self._unknown.add(name)
+                logger.warning("%s", logfmt(event="unknown_job", name=name, known=",".join(names)))
+
+
+def _refused(outcome: Outcome, error: Exception) -> Outcome:
+    """Return the outcome of a job whose values the database would not take."""
+    row = replace(outcome.claim.row, state=Job.STATES.FAILED)
+    return replace(outcome, row=row, error=describe(error), edited=False)

@@ -1,0 +1,124 @@
+"""Workspaces as JSON that every supported database can hold, or a clear error."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from django_dbq.conf import conf
+from django_dbq.errors import WorkspaceError
+
+
+#: MariaDB reads no JSON that is nested deeper; and no workspace has a use for it.
+MAX_DEPTH = 30
+
+
+def encode_workspace(workspace: object, *, stored: str | None = None) -> str:
+    """Return the workspace as JSON text, in ASCII.
+
+    ``stored``: the text that the row has already; a workspace that is still the same passes, whatever
+    it holds. Raises ``WorkspaceError``, saying where and what, for values that are no JSON (bytes, sets,
+    dates), that JSON does not know (NaN, Infinity), that PostgreSQL cannot hold (NUL, half of a
+    surrogate pair), for nesting too deep to be read back, and above ``DBQ["MAX_WORKSPACE_BYTES"]``.
+    One rule for all databases, so that a job that works on one works on the others.
+    """
+    try:
+        text = json.dumps(workspace, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise WorkspaceError(_explain(workspace, error)) from error
+    if text == stored:
+        return text
+    if len(text) > conf().MAX_WORKSPACE_BYTES:
+        raise WorkspaceError(
+            f"The workspace takes {len(text):,} bytes as JSON, and {conf().MAX_WORKSPACE_BYTES:,} are"
+            " allowed: store the bulk elsewhere and keep its key, or raise DBQ['MAX_WORKSPACE_BYTES']."
+        )
+    # Never deeper than it has brackets, which are quicker to count.
+    if text.count("{") + text.count("[") > MAX_DEPTH and _depth(workspace) > MAX_DEPTH:
+        raise WorkspaceError(
+            f"The workspace is nested more than {MAX_DEPTH} levels deep, which MariaDB cannot read."
+        )
+    # The text is ASCII: a NUL or a surrogate can only be there as an escape.
+    if "\\u0000" in text or "\\ud" in text:
+        for path, value in _walk(workspace):
+            if isinstance(value, str) and (problem := unstorable(value)):
+                raise WorkspaceError(f"{path} holds {problem}, which no JSON column can be sure to keep.")
+    return text
+
+
+def stored_text(workspace: object) -> str:
+    """Return what ``encode_workspace`` is to take as stored: the text of what a row was read as."""
+    return json.dumps(workspace)
+
+
+def decode_workspace(text: str) -> Any:
+    """Return the workspace of that JSON text."""
+    return json.loads(text)
+
+
+class WorkspaceField(models.JSONField):
+    """A JSON column that refuses what ``encode_workspace`` refuses, before any SQL is sent.
+
+    It stands in the field so that every way to write it is covered: ``create``, ``save``,
+    ``bulk_create`` and ``update``. A NULL, which only a plain INSERT can write, reads as ``{}``.
+    """
+
+    def get_db_prep_save(self, value: Any, connection: BaseDatabaseWrapper) -> Any:
+        if not hasattr(value, "as_sql"):
+            encode_workspace(value)
+        return super().get_db_prep_save(value, connection)
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        decoded = super().from_db_value(value, expression, connection)
+        return {} if decoded is None and expression == self.cached_col else decoded
+
+
+def unstorable(text: str) -> str | None:
+    """Return what PostgreSQL would refuse in that text, or None."""
+    if "\0" in text:
+        return "a NUL character"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "half of a surrogate pair"
+    return None
+
+
+def _explain(workspace: object, error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "The workspace is nested too deep, or contains itself."
+    for path, value in _walk(workspace):
+        if isinstance(value, float) and value - value != 0:
+            return f"{path} is {value!r}, which JSON does not know: write None or a string instead."
+        if not isinstance(value, str | int | float | bool | dict | list | tuple | None):
+            kind = type(value).__name__
+            return f"{path} is of type {kind}, which is no JSON: convert it before you store it."
+    return f"The workspace is no JSON: {error}."
+
+
+def _depth(value: object) -> int:
+    depth, level = 0, [value]
+    while containers := [item for item in level if isinstance(item, dict | list | tuple)]:
+        depth += 1
+        level = [
+            item
+            for container in containers
+            for item in (container.values() if isinstance(container, dict) else container)
+        ]
+    return depth
+
+
+def _walk(workspace: object) -> Iterator[tuple[str, object]]:
+    """Yield each value with its path as Python would write it; a key is a value of its own."""
+    pending: list[tuple[str, object]] = [("workspace", workspace)]
+    while pending:
+        path, value = pending.pop()
+        yield path, value
+        if isinstance(value, dict):
+            for key, item in value.items():
+                yield f"a key of {path}", key
+                pending.append((f"{path}[{key!r}]", item))
+        elif isinstance(value, list | tuple):
+            pending.extend((f"{path}[{index}]", item) for index, item in enumerate(value))
