@@ -152,8 +152,10 @@ def describe(error: BaseException) -> str:
 
     The last line says what went wrong. A text over ``ERROR_LENGTH`` loses its middle.
     """
-    # The first frame is the engine's own call of the task, which tells the reader nothing.
-    frames = error.__traceback__.tb_next if error.__traceback__ else None
+    # It begins with the engine's own calls, which tell the reader nothing.
+    frames = error.__traceback__
+    while frames and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
     lines = traceback.format_exception(type(error), error, frames)
     text = "".join(lines).strip().replace("\0", "\\x00")
     text = text.encode(errors="backslashreplace").decode()

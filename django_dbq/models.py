@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, ClassVar, Self
 
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, router, transaction
 from django.db.models import Count, GeneratedField, Q
 from django.utils.module_loading import import_string
@@ -82,7 +83,9 @@ class Job(models.Model):
     next_task = models.CharField(max_length=NAME_LENGTH, blank=True)
     workspace = WorkspaceField(null=True, blank=True, default=dict)
     queue_name = models.CharField(max_length=NAME_LENGTH, default="default")
-    priority = models.SmallIntegerField(default=0)
+    priority = models.SmallIntegerField(
+        default=0, validators=[MinValueValidator(-(2**15)), MaxValueValidator(2**15 - 1)]
+    )
     run_after = models.DateTimeField(null=True, blank=True)
 
     #: Written by each claim, demanded by each write of the worker that claimed.
@@ -174,12 +177,14 @@ class Job(models.Model):
     def prepare(self) -> Self:
         """Fill in what a new job needs before its INSERT, and return it.
 
-        Raises ``UnknownJob``, or ``ValueError`` for a queue name that does not fit.
+        Raises ``UnknownJob``, ``WorkspaceError``, or ``ValueError`` for a queue name that does not fit:
+        here and not in the field, where a caller's ``atomic()`` block would be broken by it.
         """
         first_task = get_next_task_name(self.name)
         self.next_task = self.next_task or first_task or ""
         if self.workspace is None:
             self.workspace = {}
+        encode_workspace(self.workspace)
         # SQLite would take it, and the other databases would not.
         if len(self.queue_name) > NAME_LENGTH:
             raise ValueError(

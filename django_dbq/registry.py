@@ -73,8 +73,8 @@ def get(name: str) -> JobSpec:
 
 
 def names() -> list[str]:
-    """Return the names of all jobs that this code knows."""
-    return list(_entries())
+    """Return the names of all jobs that this code can run; malformed entries are left out."""
+    return [name for name in _entries() if _is_well_formed(name)]
 
 
 def compile_entry(name: str, entry: object) -> JobSpec:
@@ -98,6 +98,14 @@ def compile_entry(name: str, entry: object) -> JobSpec:
             raise InvalidJob(f"JOBS[{name!r}][{hook!r}] must be a dotted path, not {entry[hook]!r}.")
     hooks = {hook: entry.get(hook) or None for hook in HOOKS}
     return JobSpec(name=name, tasks=_tasks(name, entry.get("tasks")), **hooks)
+
+
+def _is_well_formed(name: str) -> bool:
+    try:
+        get(name)
+    except InvalidJob:
+        return False
+    return True
 
 
 def _tasks(name: str, tasks: object) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import django.core.validators
 from django.db import migrations, models
 
 import django_dbq.ids
@@ -42,7 +43,17 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             "job", "queue_name", models.CharField(default="default", max_length=255)
         ),
-        migrations.AlterField("job", "priority", models.SmallIntegerField(default=0)),
+        migrations.AlterField(
+            "job",
+            "priority",
+            models.SmallIntegerField(
+                default=0,
+                validators=[
+                    django.core.validators.MinValueValidator(-(2**15)),
+                    django.core.validators.MaxValueValidator(2**15 - 1),
+                ],
+            ),
+        ),
         migrations.AlterField("job", "run_after", models.DateTimeField(blank=True, null=True)),
         migrations.AlterField(
             "job",

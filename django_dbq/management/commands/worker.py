@@ -3,6 +3,7 @@
 from argparse import ArgumentParser
 from typing import Any
 
+from django.core.checks import Tags
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections, router
 
@@ -68,7 +69,7 @@ class Command(BaseCommand):
 
     def _check_database(self, using: str) -> None:
         """Refuse to start on tables that the worker could not work with."""
-        self.check(databases=[using])
+        self.check(tags=[Tags.database], databases=[using])
         connection = connections[using]
         with connection.cursor() as cursor:
             table = Job._meta.db_table

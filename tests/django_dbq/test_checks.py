@@ -1,0 +1,77 @@
+"""Mistakes in the settings are found before anything runs, each with a hint."""
+
+from typing import Any
+
+import pytest
+from django.core.checks import CheckMessage
+from django.core.management import CommandError, call_command
+from django.test import override_settings
+
+from django_dbq.checks import check_conf, check_jobs
+
+NOOP = "tests.tasks.noop"
+
+
+def problems(jobs: Any) -> list[CheckMessage]:
+    with override_settings(JOBS=jobs):
+        return check_jobs(None)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "code", "message"),
+    [
+        ({"job": ["tests.tasks.nope"]}, "E002", "cannot be imported: ImportError"),
+        ({"job": ["no.such.module"]}, "E002", "cannot be imported: ModuleNotFoundError"),
+        ({"job": ["undotted"]}, "E002", "cannot be imported"),
+        ({"job": ["tests.bomb.explode"]}, "E002", "cannot be imported: AssertionError"),
+        ({"job": ["tests.tasks.NOT_CALLABLE"]}, "E002", "which is not callable but str"),
+        ({"job": {"tasks": [NOOP], "failure_hook": "tests.tasks.nope"}}, "E002", "['failure_hook']"),
+        ({"job": {"tasks": [NOOP], "creation_hook": "a.b"}}, "E002", "['creation_hook']"),
+        ({"job": {"tasks": [NOOP], "pre_task_hook": "a.b"}}, "E002", "['pre_task_hook']"),
+        ({"job": {"tasks": [NOOP], "post_task_hook": "a.b"}}, "E002", "['post_task_hook']"),
+        ({"job": NOOP}, "E001", "must be a dict with the key 'tasks'"),
+        ({"job": {"task": [NOOP]}}, "E001", "unknown key 'task'"),
+        ({"job": []}, "E001", "one or more task paths"),
+        ({"job": [NOOP, NOOP]}, "E001", "twice"),
+        (["job"], "E001", "settings.JOBS must be a dict"),
+        ({"j" * 256: [NOOP]}, "E003", "1 to 255 characters"),
+        ({"": [NOOP]}, "E003", "1 to 255 characters"),
+        ({3: [NOOP]}, "E003", "1 to 255 characters"),
+        ({"job": ["a." + "b" * 255]}, "E003", "longer than 255 characters"),
+    ],
+)
+def test_each_mistake_is_an_error_with_a_hint(jobs: Any, code: str, message: str) -> None:
+    [problem] = problems(jobs)
+    assert problem.id == f"django_dbq.{code}"
+    assert message in problem.msg
+    assert problem.hint
+
+
+def test_jobs_that_could_run_pass() -> None:
+    assert problems({"dict": {"tasks": [NOOP], "failure_hook": None}, "list": [NOOP]}) == []
+    assert problems({}) == []
+
+
+def test_every_mistake_is_reported() -> None:
+    assert len(problems({"a": ["x.y", "z.z"], "b": []})) == 3
+
+
+@pytest.mark.parametrize(
+    ("conf", "message"),
+    [
+        ({"MAX_WORKSPACE": 1}, "not a setting of django-dbq; known are: MAX_WORKSPACE_BYTES"),
+        ({"MAX_WORKSPACE_BYTES": "1 MB"}, "whole number above 0"),
+        ({"MAX_WORKSPACE_BYTES": 0}, "whole number above 0"),
+        ({"MAX_WORKSPACE_BYTES": True}, "whole number above 0"),
+    ],
+)
+def test_a_wrong_dbq_setting_is_an_error(conf: dict[str, object], message: str) -> None:
+    with override_settings(DBQ=conf):
+        [problem] = check_conf(None)
+    assert problem.id == "django_dbq.E004"
+    assert message in problem.msg
+
+
+def test_manage_py_check_runs_them() -> None:
+    with override_settings(JOBS={"job": ["a.b"]}), pytest.raises(CommandError, match="django_dbq.E002"):
+        call_command("check")

@@ -1,0 +1,177 @@
+"""Creating jobs, and asking about them."""
+
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries, Settings
+
+from django_dbq.errors import UnknownJob
+from django_dbq.ids import uuid7
+from django_dbq.models import Job
+from django_dbq.tasks import get_next_task_name
+
+pytestmark = pytest.mark.django_db
+
+
+def test_create_sets_the_first_task_and_the_defaults() -> None:
+    job = Job.objects.create(name="three")
+    job.refresh_from_db()
+    assert (job.state, job.next_task) == (Job.STATES.NEW, "tests.tasks.first")
+    assert (job.workspace, job.priority, job.queue_name, job.run_after) == ({}, 0, "default", None)
+
+
+def test_create_takes_everything_that_the_document_names() -> None:
+    later = datetime(2100, 1, 1, tzinfo=UTC)
+    job = Job.objects.create(
+        name="noop", workspace={"key": 1}, priority=2, queue_name="other", run_after=later
+    )
+    job.refresh_from_db()
+    assert (job.workspace, job.priority, job.queue_name) == ({"key": 1}, 2, "other")
+    assert job.run_after == later
+
+
+def test_create_costs_one_insert(django_assert_num_queries: DjangoAssertNumQueries) -> None:
+    with django_assert_num_queries(1):
+        Job.objects.create(name="noop")
+
+
+def test_an_unknown_name_is_an_error_and_no_row() -> None:
+    with pytest.raises(UnknownJob, match="Known jobs: .*noop"):
+        Job.objects.create(name="nope")
+    with pytest.raises(UnknownJob):
+        Job.objects.bulk_enqueue([Job(name="noop"), Job(name="nope")])
+    assert not Job.objects.exists()
+
+
+def test_a_queue_name_that_does_not_fit_is_an_error_and_no_row() -> None:
+    with pytest.raises(ValueError, match="300 characters; 255 are allowed"):
+        Job.objects.create(name="noop", queue_name="q" * 300)
+    assert not Job.objects.exists()
+
+
+def test_states_are_named_as_in_the_document() -> None:
+    assert {str(state) for state in Job.STATES} == {
+        "NEW", "READY", "PROCESSING", "STOPPING", "COMPLETE", "FAILED",
+    }  # fmt: skip
+    assert Job.STATES.COMPLETE == "COMPLETE"
+
+
+class TestCreationHook:
+    def test_runs_once_with_the_row_in_place_and_its_changes_are_saved(
+        self, events: list[str]
+    ) -> None:
+        job = Job.objects.create(name="hooked")
+        assert events == ["creation_hook True 1"]
+        assert Job.objects.get(pk=job.pk).workspace == {"created_by": "hook"}
+        job.priority = 3
+        job.save()
+        assert len(events) == 1
+
+    def test_what_it_raises_reaches_the_caller_and_leaves_no_row(
+        self, settings: Settings
+    ) -> None:
+        settings.JOBS = {
+            "job": {"tasks": ["tests.tasks.noop"], "creation_hook": "tests.tasks.failing_creation_hook"}
+        }
+        with pytest.raises(LookupError, match="the creation hook failed"):
+            Job.objects.create(name="job")
+        with pytest.raises(LookupError, match="the creation hook failed"):
+            Job.objects.bulk_enqueue([Job(name="job")])
+        assert not Job.objects.exists()
+
+    def test_that_makes_the_workspace_unstorable_leaves_no_row(
+        self, settings: Settings
+    ) -> None:
+        settings.JOBS = {
+            "job": {"tasks": ["tests.tasks.noop"], "creation_hook": "tests.tasks.write_nan"}
+        }
+        with pytest.raises(ValueError, match="nan"):
+            Job.objects.create(name="job")
+        assert not Job.objects.exists()
+
+    def test_runs_for_each_job_of_bulk_enqueue(self, events: list[str]) -> None:
+        Job.objects.bulk_enqueue([Job(name="hooked"), Job(name="hooked")])
+        assert len(events) == 2
+        assert [job.workspace for job in Job.objects.all()] == [{"created_by": "hook"}] * 2
+
+    def test_does_not_run_for_bulk_create(self, events: list[str]) -> None:
+        Job.objects.bulk_create([Job(name="hooked", next_task=get_next_task_name("hooked") or "")])
+        assert events == []
+
+
+class TestBulkEnqueue:
+    def test_returns_the_jobs_with_their_first_task(self) -> None:
+        jobs = Job.objects.bulk_enqueue(
+            Job(name="three", workspace={"i": i}, priority=i) for i in range(3)
+        )
+        assert [job.next_task for job in jobs] == ["tests.tasks.first"] * 3
+        assert {job.pk for job in jobs} == set(Job.objects.values_list("pk", flat=True))
+
+    def test_is_one_statement_per_batch(
+        self, django_assert_max_num_queries: DjangoAssertNumQueries
+    ) -> None:
+        # Beside the savepoint around them; SQLite takes fewer parameters in a statement.
+        inserts = 80 if connection.vendor == "sqlite" else 4
+        with django_assert_max_num_queries(inserts + 2):
+            Job.objects.bulk_enqueue(Job(name="noop") for _ in range(4000))
+        assert Job.objects.count() == 4000
+
+    def test_of_nothing_is_nothing(self) -> None:
+        assert Job.objects.bulk_enqueue([]) == []
+
+
+class TestQueueDepths:
+    def test_count_what_waits_in_each_queue(self) -> None:
+        for state in Job.STATES:
+            Job.objects.create(name="noop", state=state)
+        Job.objects.create(name="noop", queue_name="other")
+        Job.objects.create(name="noop", queue_name="done", state=Job.STATES.COMPLETE)
+        assert Job.get_queue_depths() == {"default": 2, "other": 1}
+
+    def test_may_leave_out_what_is_scheduled_for_later(self) -> None:
+        Job.objects.create(name="noop", run_after=timezone.now() + timedelta(minutes=10))
+        Job.objects.create(name="noop", run_after=timezone.now() - timedelta(minutes=10))
+        Job.objects.create(name="noop", queue_name="b", run_after=timezone.now() + timedelta(1))
+        assert Job.get_queue_depths() == {"default": 2, "b": 1}
+        assert Job.get_queue_depths(exclude_future_jobs=True) == {"default": 1}
+
+
+def test_rolled_back_means_never_existed() -> None:
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        Job.objects.create(name="hooked")
+        raise ZeroDivisionError
+    assert not Job.objects.exists()
+
+
+def test_the_database_derives_waiting_from_the_state_however_that_is_written() -> None:
+    job = Job.objects.create(name="noop", state=Job.STATES.COMPLETE)
+    assert not Job.objects.waiting().exists()
+    Job.objects.update(state="READY")
+    assert Job.objects.waiting().get() == job
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE django_dbq_job SET state = 'PROCESSING'")
+    assert not Job.objects.waiting().exists()
+
+
+def test_save_never_overwrites_what_is_the_engines() -> None:
+    job = Job.objects.create(name="noop")
+    token = uuid.uuid4()
+    Job.objects.update(claim_token=token, attempts=3, error="e")
+    job.priority = 4
+    job.save()
+    job.refresh_from_db()
+    assert (job.priority, job.claim_token, job.attempts, job.error) == (4, token, 3, "e")
+
+
+def test_ids_of_version_7_sort_by_their_time() -> None:
+    ids = []
+    for _ in range(5):
+        ids.append(uuid7())
+        time.sleep(0.001)
+    assert ids == sorted(ids)
+    assert {(value.version, value.variant) for value in ids} == {(7, uuid.RFC_4122)}
+    assert len({uuid7() for _ in range(10_000)}) == 10_000

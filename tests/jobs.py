@@ -1,0 +1,24 @@
+"""The JOBS of the tests, for tests and worker processes alike."""
+
+JOBS: dict[str, object] = {
+    "noop": ["tests.tasks.noop"],
+    "note": ["tests.tasks.note"],
+    "three": ["tests.tasks.first", "tests.tasks.second", "tests.tasks.third"],
+    "sleep": ["tests.tasks.sleep", "tests.tasks.noop"],
+    "wait_for_file": ["tests.tasks.wait_for_file"],
+    "query": ["tests.tasks.query"],
+    "terminate_own_worker": ["tests.tasks.terminate_own_worker"],
+    "hooked": {
+        "tasks": ["tests.tasks.noop"],
+        "creation_hook": "tests.tasks.creation_hook",
+        "pre_task_hook": "tests.tasks.pre_task_hook",
+        "post_task_hook": "tests.tasks.post_task_hook",
+        "failure_hook": "tests.tasks.failure_hook",
+    },
+    "failing": {
+        "tasks": ["tests.tasks.fail"],
+        "pre_task_hook": "tests.tasks.pre_task_hook",
+        "post_task_hook": "tests.tasks.post_task_hook",
+        "failure_hook": "tests.tasks.failure_hook",
+    },
+}

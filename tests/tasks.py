@@ -1,0 +1,237 @@
+"""Tasks and hooks of the tests' jobs. What they do is noted in ``events``, in order."""
+
+import os
+import signal
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from django.db import connection
+from django.utils import timezone
+
+from django_dbq.models import Job
+
+#: What ran in this process; the fixture ``events`` empties it for each test.
+events: list[str] = []
+
+
+def record(event: str) -> None:
+    """Note that something ran: in this process, and in the file that all processes share."""
+    events.append(event)
+    if path := os.environ.get("DBQ_TEST_RECORD"):
+        # One write to an O_APPEND file: lines of several processes never mix.
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(descriptor, f"{event}\n".encode())
+        os.close(descriptor)
+
+
+def first(job: Job) -> None:
+    record(f"first {job.id}")
+    job.workspace["message"] = "Hello, task 2!"
+
+
+def second(job: Job) -> None:
+    record(f"second {job.id}")
+    job.workspace["heard"] = job.workspace.get("message")
+
+
+def third(job: Job) -> None:
+    record(f"third {job.id}")
+
+
+def noop(job: Job) -> None:
+    record(f"noop {job.id}")
+
+
+def note(job: Job) -> None:
+    record(f"note {job.workspace['note']}")
+
+
+def sleep(job: Job) -> None:
+    record(f"sleep {job.id}")
+    time.sleep(job.workspace["seconds"])
+    record(f"slept {job.id}")
+
+
+def wait_for_file(job: Job) -> None:
+    record(f"waiting {job.id}")
+    while not Path(job.workspace["file"]).exists():
+        time.sleep(0.01)
+    record(f"waited {job.id}")
+
+
+def fail(job: Job) -> None:
+    record(f"fail {job.state}")
+    job.workspace["reached"] = True
+    raise ValueError("the task failed")
+
+
+def exit_task(job: Job) -> None:
+    sys.exit("a task's exit")
+
+
+def recurse(job: Job) -> None:
+    recurse(job)
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text for you")
+
+
+def raise_unprintable(job: Job) -> None:
+    raise Unprintable
+
+
+def raise_base_exception(job: Job) -> None:
+    raise BaseException("as base as can be")  # noqa: TRY002
+
+
+def interrupt(job: Job) -> None:
+    raise KeyboardInterrupt
+
+
+def write_nan(job: Job) -> None:
+    job.workspace["bad"] = float("nan")
+
+
+def write_nul(job: Job) -> None:
+    job.workspace["bad"] = "a\0b"
+
+
+def write_surrogate(job: Job) -> None:
+    job.workspace["bad"] = "\ud800"
+
+
+def write_bytes(job: Job) -> None:
+    job.workspace["bad"] = b"bytes"
+
+
+def write_set(job: Job) -> None:
+    job.workspace["bad"] = {1}
+
+
+def write_huge(job: Job) -> None:
+    job.workspace["bad"] = "x" * 5_000_000
+
+
+def write_deep(job: Job) -> None:
+    deep: list[object] = []
+    for _ in range(10_000):
+        deep = [deep]
+    job.workspace["bad"] = deep
+
+
+def write_somewhat_deep(job: Job) -> None:
+    deep: list[object] = []
+    for _ in range(40):
+        deep = [deep]
+    job.workspace["bad"] = deep
+
+
+def write_huge_priority(job: Job) -> None:
+    job.workspace["kept"] = True
+    job.priority = 1_000_000
+
+
+def write_long_queue_name(job: Job) -> None:
+    job.queue_name = "q" * 300
+
+
+def edit_everything(job: Job) -> None:
+    job.workspace["edited"] = True
+    job.priority = 7
+    job.queue_name = "elsewhere"
+    job.run_after = timezone.now() + timedelta(hours=1)
+
+
+def skip_to_third(job: Job) -> None:
+    record("skip")
+    job.next_task = "tests.tasks.third"
+
+
+def set_ready(job: Job) -> None:
+    """Run three times, as a task that polls for something does."""
+    job.workspace["runs"] = job.workspace.get("runs", 0) + 1
+    if job.workspace["runs"] < 3:
+        job.state = Job.STATES.READY
+
+
+def save_in_between(job: Job) -> None:
+    job.workspace["saved"] = 1
+    job.save()
+    del job.workspace["saved"]
+
+
+def delete_itself(job: Job) -> None:
+    job.delete()
+
+
+def set_back_by_update(job: Job) -> None:
+    record("set back")
+    Job.objects.filter(pk=job.pk, workspace={}).update(state="READY", workspace={"again": True})
+
+
+def query(job: Job) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+
+def terminate_own_worker(job: Job) -> None:
+    record(f"terminating {job.id}")
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.2)
+    record(f"ended {job.id}")
+
+
+def creation_hook(job: Job) -> None:
+    record(f"creation_hook {job.id is not None} {Job.objects.filter(pk=job.pk).count()}")
+    job.workspace["created_by"] = "hook"
+
+
+def failing_creation_hook(job: Job) -> None:
+    raise LookupError("the creation hook failed")
+
+
+def pre_task_hook(job: Job) -> None:
+    record(f"pre_task_hook {job.state}")
+
+
+def post_task_hook(job: Job) -> None:
+    record(f"post_task_hook {job.state}")
+
+
+def failure_hook(job: Job, error: BaseException) -> None:
+    record(f"failure_hook {job.state} {type(error).__name__}")
+
+
+def failing_pre_task_hook(job: Job) -> None:
+    record("failing_pre_task_hook")
+    raise ValueError("the pre-task hook failed")
+
+
+def failing_hook(job: Job, error: BaseException | None = None) -> None:
+    record("failing_hook")
+    job.workspace["touched"] = True
+    raise ValueError("the hook failed")
+
+
+def retry_hook(job: Job, error: BaseException) -> None:
+    """Try again later, the way django-db-queue's users do."""
+    record(f"retry_hook {job.state}")
+    job.state = Job.STATES.READY
+    job.run_after = timezone.now() + timedelta(hours=1)
+    job.workspace["tries"] = job.workspace.get("tries", 0) + 1
+
+
+def saving_retry_hook(job: Job, error: BaseException) -> None:
+    retry_hook(job, error)
+    job.save()
+
+
+def bad_post_task_hook(job: Job) -> None:
+    job.workspace["bad"] = {1, 2}
+
+
+NOT_CALLABLE = "a string"
