@@ -29,8 +29,9 @@ class Command(BaseCommand):
         parser.add_argument("--database", help="The database, which the routers choose otherwise.")
 
     def handle(self, *, hours: float, database: str | None, **options: Any) -> None:
+        hours = at_least_zero(hours)  # call_command() hands over what it is given
         try:
-            before = timezone.now() - timedelta(hours=at_least_zero(hours))
+            before = timezone.now() - timedelta(hours=hours)
         except OverflowError:
             raise CommandError(f"--hours {hours:g} reaches back before the calendar begins.") from None
         old = Job.objects.using(database or router.db_for_write(Job)).filter(
@@ -41,5 +42,5 @@ class Command(BaseCommand):
         while chosen := list(old.order_by("created").values_list("pk", flat=True)[:BATCH_SIZE]):
             old.filter(pk__in=chosen).delete()
             deleted += len(chosen)
-        self.stdout.write(f"Deleted {deleted} job(s) created more than {float(hours):g} hour(s) ago.")
+        self.stdout.write(f"Deleted {deleted} job(s) created more than {hours:g} hour(s) ago.")
 

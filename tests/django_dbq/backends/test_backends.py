@@ -1,0 +1,292 @@
+"""Each transition, on the backend of the database and on the portable one that defines it."""
+
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection, connections
+from django.utils import timezone
+
+from django_dbq.backends import Backend, backend_for
+from django_dbq.claims import Claim, Outcome
+from django_dbq.execution import release
+from django_dbq.models import Job
+
+WORKER = uuid.uuid4()
+
+
+@pytest.fixture(params=["own", "portable"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """The transitions of this database, and those of the ORM alone."""
+    return backend_for("default") if request.param == "own" else Backend("default")
+
+
+def claim(
+    backend: Backend, limit: int = 10, queues: Sequence[str] = ("default",)
+) -> list[tuple[Job, Claim]]:
+    return backend.claim(queues, names=["noop", "three"], limit=limit, worker=WORKER)
+
+
+def complete(claim: Claim, **changes: Any) -> Outcome:
+    row = replace(claim.row, state="COMPLETE", next_task="", **changes)
+    return Outcome(claim=claim, row=row, attempts=claim.attempts, edited=bool(changes))
+
+
+@pytest.mark.django_db
+class TestClaim:
+    def test_makes_the_job_processing_under_a_token(self, backend: Backend) -> None:
+        created = Job.objects.create(name="noop", workspace={"a": 1})
+        [(job, held)] = claim(backend)
+        row = Job.objects.get()
+        assert job.pk == created.pk == held.job_id
+        assert (row.state, row.claim_token, row.worker) == ("PROCESSING", held.token, WORKER)
+        assert (row.attempts, held.attempts) == (1, 1)
+        assert row.started is not None
+        assert abs(row.started - timezone.now()) < timedelta(seconds=60)
+        assert (job.state, job.workspace, job.held_claim) == ("PROCESSING", {"a": 1}, held)
+        assert job._state.db == "default"
+        assert not job._state.adding
+
+    def test_takes_the_first_by_priority_then_creation(self, backend: Backend) -> None:
+        jobs = [Job.objects.create(name="noop", priority=p) for p in (0, 5, -5, 5, 0)]
+        order = [jobs[1], jobs[3], jobs[0], jobs[4], jobs[2]]
+        assert [job for job, _ in claim(backend, limit=2)] == order[:2]
+        assert [job for job, _ in claim(backend, limit=10)] == order[2:]
+        assert claim(backend) == []
+
+    def test_takes_a_fresh_token_each_time(self, backend: Backend) -> None:
+        Job.objects.bulk_enqueue(Job(name="noop") for _ in range(3))
+        tokens = {held.token for _ in range(3) for _, held in claim(backend, limit=1)}
+        assert len(tokens) == 3
+
+    def test_fills_up_from_the_following_queues(self, backend: Backend) -> None:
+        for queue in ("b", "a", "b", "a", "c"):
+            Job.objects.create(name="noop", queue_name=queue)
+        claimed = claim(backend, limit=3, queues=["b", "a"])
+        assert [job.queue_name for job, _ in claimed] == ["b", "b", "a"]
+
+    def test_leaves_alone_what_it_may_not_have(self, backend: Backend) -> None:
+        Job.objects.create(name="hooked")
+        Job.objects.create(name="noop", queue_name="other")
+        Job.objects.create(name="noop", run_after=timezone.now() + timedelta(seconds=30))
+        for state in ("PROCESSING", "STOPPING", "COMPLETE", "FAILED"):
+            Job.objects.create(name="noop", state=state)
+        before = list(Job.objects.order_by("pk").values())
+        assert claim(backend) == []
+        assert list(Job.objects.order_by("pk").values()) == before
+
+    def test_takes_what_is_due(self, backend: Backend) -> None:
+        Job.objects.create(name="noop", run_after=timezone.now() - timedelta(seconds=1))
+        assert len(claim(backend)) == 1
+
+    def test_that_knows_no_names_takes_nothing(self, backend: Backend) -> None:
+        Job.objects.create(name="noop")
+        assert backend.claim(["default"], names=[], limit=1, worker=WORKER) == []
+
+    def test_takes_names_with_any_character_in_them(self, backend: Backend) -> None:
+        Job.objects.create(name="noop")
+        Job.objects.update(name="%s \"'{},\\é", queue_name="%s'\"")
+        claimed = backend.claim(["%s'\""], names=["%s \"'{},\\é"], limit=1, worker=WORKER)
+        assert len(claimed) == 1
+
+    def test_runs_a_row_inserted_with_only_the_documents_columns(self, backend: Backend) -> None:
+        identifier = uuid.uuid4()
+        native = connection.features.has_native_uuid_field
+        now = connection.ops.adapt_datetimefield_value(timezone.now())
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO django_dbq_job (id, created, modified, name, state, next_task, workspace,"
+                " queue_name, priority, run_after)"
+                " VALUES (%s, %s, %s, 'noop', 'NEW', '', '{}', 'default', 0, NULL)",
+                [str(identifier) if native else identifier.hex, now, now],
+            )
+        [(job, held)] = claim(backend)
+        assert job.pk == identifier
+        assert backend.finish([complete(held)]) == []
+
+    def test_calls_overridden_constructors(self, backend: Backend) -> None:
+        from django.db.models.signals import post_init
+
+        Job.objects.create(name="noop")
+        seen: list[Job] = []
+
+        def receive(instance: Job, **_: object) -> None:
+            seen.append(instance)
+
+        post_init.connect(receive, sender=Job)
+        try:
+            [(job, _)] = claim(backend)
+        finally:
+            post_init.disconnect(receive, sender=Job)
+        assert job in seen
+
+
+@pytest.mark.django_db
+class TestFinish:
+    def test_ends_the_claim(self, backend: Backend) -> None:
+        Job.objects.create(name="noop", workspace={"a": 1})
+        [(_, held)] = claim(backend)
+        assert backend.finish([complete(held)]) == []
+        row = Job.objects.get()
+        assert (row.state, row.next_task, row.claim_token) == ("COMPLETE", "", None)
+        assert (row.workspace, row.attempts, row.error) == ({"a": 1}, 1, None)
+        assert row.finished is not None
+        assert row.started is not None
+        assert row.finished >= row.started
+
+    def test_writes_what_was_edited(self, backend: Backend) -> None:
+        Job.objects.create(name="noop")
+        [(_, held)] = claim(backend)
+        later = timezone.now() + timedelta(days=1)
+        backend.finish(
+            [
+                complete(
+                    held,
+                    workspace='{"a": [1, "\\u00e9", null]}',
+                    priority=-3,
+                    run_after=later,
+                    queue_name="other",
+                )
+            ]
+        )
+        row = Job.objects.get()
+        assert row.workspace == {"a": [1, "é", None]}
+        assert (row.priority, row.queue_name, row.run_after) == (-3, "other", later)
+
+    def test_writes_each_outcome_to_its_own_job(self, backend: Backend) -> None:
+        Job.objects.bulk_enqueue(Job(name="three", workspace={"i": i}) for i in range(4))
+        held = [claim for _, claim in claim(backend)]
+        failed = Outcome(
+            claim=held[1], row=replace(held[1].row, state="FAILED"), attempts=1, error="it %s 'broke'"
+        )
+        ready = Outcome(
+            claim=held[2],
+            row=replace(held[2].row, state="READY", next_task="tests.tasks.second"),
+            attempts=0,
+        )
+        edited = complete(held[3], workspace='{"i": "three"}')
+        assert backend.finish([complete(held[0]), failed, ready, edited]) == []
+        rows = {job.pk: job for job in Job.objects.all()}
+        of = [rows[claim.job_id] for claim in held]
+        assert [job.state for job in of] == ["COMPLETE", "FAILED", "READY", "COMPLETE"]
+        assert [job.error for job in of] == [None, "it %s 'broke'", None, None]
+        assert [job.workspace["i"] for job in of] == [0, 1, 2, "three"]
+        assert [job.attempts for job in of] == [1, 1, 0, 1]
+        assert [job.finished is None for job in of] == [False, False, True, False]
+        assert of[2].next_task == "tests.tasks.second"
+
+    def test_changes_nothing_that_is_no_longer_ours(self, backend: Backend) -> None:
+        Job.objects.bulk_enqueue(Job(name="noop") for _ in range(3))
+        held = [claim for _, claim in claim(backend)]
+        # Given to another worker; set back by hand; deleted.
+        Job.objects.filter(pk=held[0].job_id).update(claim_token=uuid.uuid4())
+        Job.objects.filter(pk=held[1].job_id).update(state="READY")
+        Job.objects.filter(pk=held[2].job_id).delete()
+        before = list(Job.objects.order_by("pk").values())
+        outcomes = [complete(claim, workspace='{"late": true}') for claim in held]
+        assert backend.finish(outcomes) == outcomes
+        assert list(Job.objects.order_by("pk").values()) == before
+
+    def test_is_accepted_once(self, backend: Backend) -> None:
+        Job.objects.create(name="noop")
+        [(_, held)] = claim(backend)
+        outcome = complete(held)
+        assert backend.finish([outcome]) == []
+        assert backend.finish([outcome]) == [outcome]
+
+    def test_of_a_released_claim_leaves_the_job_as_it_was(self, backend: Backend) -> None:
+        Job.objects.create(name="three", workspace={"a": 1})
+        Job.objects.create(name="three", state="READY", next_task="tests.tasks.second")
+        columns = ("pk", "state", "next_task", "workspace", "attempts", "error", "claim_token")
+        before = list(Job.objects.order_by("pk").values(*columns))
+        for job, held in claim(backend):
+            job.workspace["touched"] = True
+            assert backend.finish([release(held)]) == []
+        assert list(Job.objects.order_by("pk").values(*columns)) == before
+
+
+@pytest.mark.django_db
+class TestStop:
+    def test_marks_what_is_ours_and_lets_it_end(self, backend: Backend) -> None:
+        Job.objects.create(name="noop")
+        [(_, held)] = claim(backend)
+        backend.stop(held)
+        assert Job.objects.get().state == "STOPPING"
+        assert backend.finish([complete(held)]) == []
+
+    def test_changes_nothing_that_is_no_longer_ours(self, backend: Backend) -> None:
+        Job.objects.create(name="noop")
+        [(_, held)] = claim(backend)
+        Job.objects.update(claim_token=uuid.uuid4())
+        backend.stop(held)
+        assert Job.objects.get().state == "PROCESSING"
+
+
+@pytest.mark.django_db
+def test_unknown_names_are_those_of_waiting_jobs(backend: Backend) -> None:
+    for name, state in (("noop", "NEW"), ("hooked", "NEW"), ("hooked", "READY"), ("query", "FAILED")):
+        Job.objects.create(name=name, state=state)
+    Job.objects.create(name="note", queue_name="other")
+    assert backend.unknown_names(["default"], ["noop"]) == ["hooked"]
+
+
+def in_threads(number: int, run: Callable[[threading.Barrier], object]) -> None:
+    """Run that many threads, each with a connection of its own, to the end."""
+    barrier = threading.Barrier(number)
+    errors: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            run(barrier)
+        except BaseException as error:  # noqa: BLE001 - shown by the assertion below
+            errors.append(error)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=body) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+@pytest.mark.django_db(transaction=True)
+class TestTogether:
+    def test_claims_at_the_same_time_never_share_a_job(self) -> None:
+        Job.objects.bulk_enqueue(Job(name="noop") for _ in range(300))
+        claimed: list[uuid.UUID] = []
+
+        def run(barrier: threading.Barrier) -> None:
+            own = backend_for("default")
+            barrier.wait()
+            while held := claim(own, limit=7):
+                claimed.extend(hold.job_id for _, hold in held)
+
+        in_threads(4, run)
+        assert len(claimed) == len(set(claimed)) == 300
+        assert set(Job.objects.values_list("attempts", flat=True)) == {1}
+
+    def test_of_two_outcomes_for_one_job_one_is_accepted(self) -> None:
+        """A claim is taken over while its first holder finishes: one of the two writes counts."""
+        for _ in range(20):
+            Job.objects.create(name="noop")
+        late: list[Outcome] = []
+        for _, first in claim(backend_for("default"), limit=20):
+            Job.objects.filter(pk=first.job_id).update(state="READY")
+            [(_, second)] = claim(backend_for("default"), limit=1)
+            outcomes = [complete(first), complete(second)]
+
+            def run(barrier: threading.Barrier, outcomes: list[Outcome] = outcomes) -> None:
+                own = backend_for("default")
+                outcome = outcomes[barrier.wait()]
+                late.extend(own.finish([outcome]))
+
+            in_threads(2, run)
+            assert late.pop().claim.token == first.token
+            assert late == []
+        assert set(Job.objects.values_list("state", "attempts")) == {("COMPLETE", 2)}
