@@ -66,8 +66,8 @@ def _drain(items: deque[T]) -> list[T]:
 class BatchSize:
     """How many jobs to claim at once, from how long their tasks have taken.
 
-    It starts with one, at most doubles, and falls at once: the slowest task of a batch counts, since
-    a claimed job that waits behind a slow task waits in vain.
+    It starts with one, at most doubles, and falls at once: the slowest task of a batch counts,
+    since a claimed job that waits behind a slow task waits in vain.
     """
 
     def __init__(self) -> None:

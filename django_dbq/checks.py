@@ -78,7 +78,7 @@ def _paths(spec: JobSpec) -> Iterable[tuple[str, str]]:
 def _import_problem(path: str) -> str | None:
     try:
         target = import_string(path)
-    except Exception as error:  # noqa: BLE001 - a module may raise anything while it is imported
+    except Exception as error:  # noqa: BLE001 - an import may raise anything
         return f"which cannot be imported: {type(error).__name__}: {error}"
     return None if callable(target) else f"which is not callable but {type(target).__name__}"
 

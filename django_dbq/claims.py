@@ -36,9 +36,9 @@ class Claim:
 class Outcome:
     """The end of a claim: what is written to the row, if it is still ours.
 
-    ``row.state`` is NEW or READY where the job waits again, else COMPLETE or FAILED. ``error`` is the
-    record of a failure, or None. Unless ``edited``, only the state and next task of ``row`` count,
-    and the other columns keep what they have, be it changed by others meanwhile.
+    ``row.state`` is NEW or READY where the job waits again, else COMPLETE or FAILED. ``error`` is
+    the record of a failure, or None. Unless ``edited``, only the state and next task of ``row``
+    count, and the other columns keep what they have, be it changed by others meanwhile.
     """
 
     claim: Claim

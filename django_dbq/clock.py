@@ -28,9 +28,13 @@ class DatabaseNow(Func):
         zone = connection.timezone or timezone.get_default_timezone()
         offset = datetime.now(zone).utcoffset()
         seconds = int(offset.total_seconds()) if offset else 0
-        template = f"(UTC_TIMESTAMP(6) + INTERVAL {seconds} SECOND)" if seconds else "UTC_TIMESTAMP(6)"
+        template = (
+            f"(UTC_TIMESTAMP(6) + INTERVAL {seconds} SECOND)" if seconds else "UTC_TIMESTAMP(6)"
+        )
         return self.as_sql(compiler, connection, template=template, **extra)
 
-    def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any) -> Any:
+    def as_sqlite(
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any
+    ) -> Any:
         # SQLite has no clock but the machine's, which is the process's too.
         return compiler.compile(Value(timezone.now(), output_field=self.output_field))

@@ -36,7 +36,9 @@ def conf() -> Conf:
             )
         # A bool is an int to Python, but never a number of bytes to whoever wrote the setting.
         if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-            raise ImproperlyConfigured(f"DBQ[{key!r}] must be a whole number above 0, not {value!r}.")
+            raise ImproperlyConfigured(
+                f"DBQ[{key!r}] must be a whole number above 0, not {value!r}."
+            )
     return Conf(**given)
 
 

@@ -17,7 +17,8 @@ def accept_edits(job: Job, last: JobValues) -> JobValues:
     """Return the job's values as they are now; ``last`` are the ones that were in order before.
 
     Raises ``WorkspaceError`` or ``InvalidEdit`` for a value that no row can hold. Such values are
-    set back on the job to the last good ones first, and the others are kept: called again, it passes.
+    set back on the job to the last good ones first, and the others are kept: called again, it
+    passes.
     """
     values: dict[str, Any] = {}
     problems: list[DBQError] = []
@@ -50,7 +51,9 @@ def _clean(job: Job, name: str) -> object:
         cleaned: object = field.get_prep_value(field.clean(value, job))
     except (ValidationError, TypeError, ValueError, OverflowError) as problem:
         reason = "; ".join(getattr(problem, "messages", [str(problem)]))
-        raise InvalidEdit(f"job.{name} was set to {value!r}, which is refused: {reason}") from problem
-    if isinstance(cleaned, str) and (reason := unstorable(cleaned)):
-        raise InvalidEdit(f"job.{name} was set to {value!r}, which holds {reason}.")
+        raise InvalidEdit(
+            f"job.{name} was set to {value!r}, which is refused: {reason}"
+        ) from problem
+    if isinstance(cleaned, str) and (found := unstorable(cleaned)):
+        raise InvalidEdit(f"job.{name} was set to {value!r}, which holds {found}.")
     return cleaned

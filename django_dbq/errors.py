@@ -1,12 +1,12 @@
 """Every error that django-dbq raises.
 
-    DBQError
-    ├── InvalidJob          an entry of settings.JOBS that cannot be a job
-    ├── UnknownJob          a job name that the registry does not list (also a LookupError)
-    ├── UnknownTask         a task that the job's entry does not list (also a LookupError)
-    ├── WorkspaceError      a workspace that the database could not hold (also a ValueError)
-    ├── InvalidEdit         another column of a job, set to what its row cannot hold (also a ValueError)
-    └── ClaimLost           a worker's write to a job that is no longer its own
+DBQError
+├── InvalidJob          an entry of settings.JOBS that cannot be a job
+├── UnknownJob          a job name that the registry does not list (also a LookupError)
+├── UnknownTask         a task that the job's entry does not list (also a LookupError)
+├── WorkspaceError      a workspace that the database could not hold (also a ValueError)
+├── InvalidEdit         another column of a job, set to what its row cannot hold (also a ValueError)
+└── ClaimLost           a worker's write to a job that is no longer its own
 """
 
 

@@ -64,7 +64,7 @@ class Execution:
             self._run_task()
             self._accept()
             self._advance()
-        except BaseException as error:  # noqa: BLE001 - a task's SystemExit must not end the worker
+        except BaseException as error:  # noqa: BLE001 - SystemExit must not end the worker
             self._fail(error)
         self._run_hook("post_task_hook", self.job)
         self._log("task_finished")
@@ -80,7 +80,7 @@ class Execution:
         task(self.job)
 
     def _advance(self) -> None:
-        """Let the job wait for its next task, or be COMPLETE, where the task itself set no state."""
+        """Let the job wait for its next task, or be COMPLETE, unless the task set its state."""
         job = self.job
         if job.state not in Job.RUNNING:
             return
@@ -109,7 +109,7 @@ class Execution:
             if path:
                 _load(path)(*args)
                 self._accept()
-        except BaseException as error:  # noqa: BLE001 - neither may a hook's end the worker
+        except BaseException as error:
             logger.error("%s", self._line(f"{hook}_failed"), exc_info=error)
             with suppress(DBQError):
                 self._accept()
@@ -120,7 +120,10 @@ class Execution:
     def _outcome(self) -> Outcome:
         row = self.accepted
         if row.state in Job.RUNNING:  # set by a hook, which cannot mean it: the task has ended
-            row = replace(row, state=Job.STATES.FAILED if self.error else Job.STATES.READY)
+            ended = Job.STATES.FAILED if self.error else Job.STATES.COMPLETE
+            row = replace(
+                row, state=Job.STATES.READY if row.next_task and not self.error else ended
+            )
         as_claimed = replace(self.claim.row, state=row.state, next_task=row.next_task)
         return Outcome(
             claim=self.claim,
@@ -161,7 +164,9 @@ def describe(error: BaseException) -> str:
     text = text.encode(errors="backslashreplace").decode()
     if len(text) > ERROR_LENGTH:
         half = ERROR_LENGTH // 2
-        text = f"{text[:half]}\n[... {len(text) - 2 * half:,} characters left out ...]\n{text[-half:]}"
+        text = (
+            f"{text[:half]}\n[... {len(text) - 2 * half:,} characters left out ...]\n{text[-half:]}"
+        )
     return text
 
 

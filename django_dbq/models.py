@@ -35,14 +35,15 @@ class JobQuerySet(models.QuerySet["Job"]):
     def bulk_enqueue(self, jobs: Iterable["Job"], *, batch_size: int = 1000) -> list["Job"]:
         """Create many jobs at once: all of them, or none.
 
-        Unlike ``bulk_create`` it does what ``create`` does: names are checked, ``next_task`` is set,
-        creation hooks run, and what they change on their job is saved.
+        Unlike ``bulk_create`` it does what ``create`` does: names are checked, ``next_task`` is
+        set, creation hooks run, and what they change on their job is saved.
 
-        ``batch_size``: rows per INSERT. Returns the jobs. Raises ``UnknownJob``, ``WorkspaceError``,
-        or whatever a creation hook raises; nothing is written then.
+        ``batch_size``: rows per INSERT. Returns the jobs. Raises ``UnknownJob``,
+        ``WorkspaceError``, or whatever a creation hook raises; nothing is written then.
         """
         prepared = [job.prepare() for job in jobs]
-        using = self._db or router.db_for_write(self.model)
+        self._for_write = True  # so that the routers are asked where to write
+        using = self.db
         with transaction.atomic(using=using):
             self.using(using).bulk_create(prepared, batch_size=batch_size)
             for job in prepared:
@@ -101,14 +102,14 @@ class Job(models.Model):
     #: When the job became COMPLETE or FAILED.
     finished = models.DateTimeField(null=True, editable=False)
     #: The last failure: a traceback whose last line says what went wrong.
-    error = models.TextField(null=True, editable=False)  # noqa: DJ001 - TEXT has no default on MySQL
+    error = models.TextField(null=True, editable=False)
     #: At most one unfinished job has a given key.
-    dedupe_key = models.CharField(null=True, max_length=NAME_LENGTH, editable=False)  # noqa: DJ001
+    dedupe_key = models.CharField(null=True, max_length=NAME_LENGTH, editable=False)
     #: Whether a worker may claim the job. The database derives it from ``state``, however that is
     #: written. The claim's index uses it since it stays as it is when a job ends, while ``state``
     #: in an index would make every ending rewrite all indexes.
     waiting = GeneratedField(
-        expression=Q(state__in=["NEW", "READY"]),
+        expression=Q(state__in=["NEW", "READY"]),  # type: ignore[arg-type] # the stubs know no Q here
         output_field=models.BooleanField(),
         db_persist=True,
     )
@@ -129,25 +130,13 @@ class Job(models.Model):
 
     class Meta:
         indexes: ClassVar = [
-            WaitingIndex(fields=["queue_name", "-priority", "created"], name="django_dbq_job_claim"),
+            WaitingIndex(
+                fields=["queue_name", "-priority", "created"], name="django_dbq_job_claim"
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.state})"
-
-    @classmethod
-    def get_queue_depths(
-        cls, exclude_future_jobs: bool = False, *, using: str | None = None
-    ) -> dict[str, int]:
-        """Return how many jobs wait (NEW or READY) in each queue that has any.
-
-        ``exclude_future_jobs`` leaves out those whose ``run_after`` is still to come; ``using`` names
-        the database, which the routers choose otherwise.
-        """
-        jobs = cls.objects.using(using or router.db_for_read(cls)).waiting()
-        if exclude_future_jobs:
-            jobs = jobs.due()
-        return dict(jobs.values_list("queue_name").annotate(depth=Count("*")).order_by("queue_name"))
 
     def save(
         self,
@@ -158,27 +147,45 @@ class Job(models.Model):
     ) -> None:
         """Save the row; a new job gets its first task, and then its creation hook is run.
 
-        The hook runs in the same transaction, behind the INSERT: what it changes on the job is saved,
-        and if it raises, the exception reaches the caller and there is no job. Raises ``UnknownJob``
-        or ``WorkspaceError`` before anything is written, and ``ClaimLost`` inside a task whose worker
-        no longer has the job.
+        The hook runs in the same transaction, behind the INSERT: what it changes on the job is
+        saved, and if it raises, the exception reaches the caller and there is no job. Raises
+        ``UnknownJob`` or ``WorkspaceError`` before anything is written, and ``ClaimLost`` inside a
+        task whose worker no longer has the job.
         """
         save = partial(super().save, force_insert=force_insert, force_update=force_update)
         if not self._state.adding:
-            return save(using=using, update_fields=update_fields)
+            save(using=using, update_fields=update_fields)
+            return
         using = using or router.db_for_write(type(self), instance=self)
         self.prepare()
         if registry.get(self.name).creation_hook is None:
-            return save(using=using, update_fields=update_fields)
+            save(using=using, update_fields=update_fields)
+            return
         with transaction.atomic(using=using):
             save(using=using, update_fields=update_fields)
             self.run_creation_hook(using)
 
+    @classmethod
+    def get_queue_depths(
+        cls, exclude_future_jobs: bool = False, *, using: str | None = None
+    ) -> dict[str, int]:
+        """Return how many jobs wait (NEW or READY) in each queue that has any.
+
+        ``exclude_future_jobs`` leaves out those whose ``run_after`` is still to come; ``using``
+        names the database, which the routers choose otherwise.
+        """
+        jobs = cls.objects.using(using or router.db_for_read(cls)).waiting()
+        if exclude_future_jobs:
+            jobs = jobs.due()
+        return dict(
+            jobs.values_list("queue_name").annotate(depth=Count("*")).order_by("queue_name")
+        )
+
     def prepare(self) -> Self:
         """Fill in what a new job needs before its INSERT, and return it.
 
-        Raises ``UnknownJob``, ``WorkspaceError``, or ``ValueError`` for a queue name that does not fit:
-        here and not in the field, where a caller's ``atomic()`` block would be broken by it.
+        Raises ``UnknownJob``, ``WorkspaceError``, or ``ValueError`` for a queue name that does not
+        fit: here and not in the field, where a caller's ``atomic()`` block would be broken by it.
         """
         first_task = get_next_task_name(self.name)
         self.next_task = self.next_task or first_task or ""
@@ -206,7 +213,7 @@ class Job(models.Model):
             self.save(using=using, update_fields=[*changed, "modified"])
 
     def editable_values(self) -> dict[str, Any]:
-        """Return what users may change on a job, by column, in a form that can be compared later."""
+        """Return what users may change on a job, by column, to be compared later."""
         return {
             "workspace": encode_workspace(self.workspace),
             "state": self.state,
@@ -226,10 +233,10 @@ class Job(models.Model):
         kept = self.ENGINE_COLUMNS | ({"state"} if self.held_claim else set())
         values = [value for value in values if value[0].name not in kept]
         if self.held_claim is None:
-            return super()._do_update(base_qs, using, pk_val, values, *args)  # type: ignore[misc]
+            return super()._do_update(base_qs, using, pk_val, values, *args)
         base_qs = base_qs.filter(claim_token=self.held_claim.token, state__in=self.RUNNING)
         self.saved_while_held = True
-        written = super()._do_update(base_qs, using, pk_val, values, *args)  # type: ignore[misc]
+        written = super()._do_update(base_qs, using, pk_val, values, *args)
         if not written:
             raise ClaimLost(
                 f"The job {self.name!r} ({self.pk}) is no longer this worker's, so that its save()"

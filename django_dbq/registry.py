@@ -42,7 +42,8 @@ class JobSpec:
             return self.tasks[0]
         if task not in self.tasks:
             raise UnknownTask(
-                f"The job {self.name!r} has no task {task!r}; its tasks are: {', '.join(self.tasks)}."
+                f"The job {self.name!r} has no task {task!r}; its tasks are:"
+                f" {', '.join(self.tasks)}."
             )
         return task
 
@@ -91,11 +92,14 @@ def compile_entry(name: str, entry: object) -> JobSpec:
         )
     if unknown := [key for key in entry if key not in ("tasks", *HOOKS)]:
         raise InvalidJob(
-            f"JOBS[{name!r}] has the unknown key {unknown[0]!r}; known are: tasks, {', '.join(HOOKS)}."
+            f"JOBS[{name!r}] has the unknown key {unknown[0]!r}; known are: tasks,"
+            f" {', '.join(HOOKS)}."
         )
     for hook in HOOKS:
         if not isinstance(entry.get(hook), str | None):
-            raise InvalidJob(f"JOBS[{name!r}][{hook!r}] must be a dotted path, not {entry[hook]!r}.")
+            raise InvalidJob(
+                f"JOBS[{name!r}][{hook!r}] must be a dotted path, not {entry[hook]!r}."
+            )
     hooks = {hook: entry.get(hook) or None for hook in HOOKS}
     return JobSpec(name=name, tasks=_tasks(name, entry.get("tasks")), **hooks)
 
@@ -115,11 +119,13 @@ def _tasks(name: str, tasks: object) -> tuple[str, ...]:
         )
     for position, task in enumerate(tasks):
         if not isinstance(task, str) or not task:
-            raise InvalidJob(f"JOBS[{name!r}]['tasks'][{position}] must be a dotted path, not {task!r}.")
+            raise InvalidJob(
+                f"JOBS[{name!r}]['tasks'][{position}] must be a dotted path, not {task!r}."
+            )
         if task in tasks[:position]:
             raise InvalidJob(
                 f"JOBS[{name!r}] lists the task {task!r} twice. The row names the next task by its"
-                " path, so that the job would run in a circle: give each task a function of its own."
+                " path, so the job would run in a circle: give each task a function of its own."
             )
     return tuple(tasks)
 

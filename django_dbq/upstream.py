@@ -41,5 +41,3 @@ def char_id_columns(connection: BaseDatabaseWrapper) -> list[tuple[str, str, boo
             for table, column, kind, nullable in cursor.fetchall()
             if kind == "char(32)"
         ]
-
-

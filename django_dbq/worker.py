@@ -41,10 +41,10 @@ class Tally:
 class Worker:
     """Runs the jobs of some queues, one task at a time, until it is asked to stop.
 
-    ``queues``: served in this order. ``rate_limit``: the least number of seconds between the starts
-    of two tasks; 0 for no limit. ``burst``: end when nothing is due. ``using``: the database.
-    ``on_progress``: called after each batch with the tally so far. ``clock``: seconds, for durations only; what is due
-    is asked of the database.
+    ``queues``: served in this order. ``rate_limit``: the least number of seconds between the
+    starts of two tasks; 0 for no limit. ``burst``: end when nothing is due. ``using``: the
+    database. ``on_progress``: called after each batch with the tally so far. ``clock``: seconds,
+    for durations only; what is due is asked of the database.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class Worker:
             self.stop.sleep(wait)
 
     def _warn_of_unknown_jobs(self, names: Sequence[str]) -> None:
-        """Say once which waiting jobs this worker leaves alone, since its code does not know them."""
+        """Say once which waiting jobs are left alone, since this code does not know them."""
         if self.clock() < self._next_unknown_search:
             return
         self._next_unknown_search = self.clock() + UNKNOWN_INTERVAL

@@ -10,7 +10,6 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django_dbq.conf import conf
 from django_dbq.errors import WorkspaceError
 
-
 #: MariaDB reads no JSON that is nested deeper; and no workspace has a use for it.
 MAX_DEPTH = 30
 
@@ -18,11 +17,12 @@ MAX_DEPTH = 30
 def encode_workspace(workspace: object, *, stored: str | None = None) -> str:
     """Return the workspace as JSON text, in ASCII.
 
-    ``stored``: the text that the row has already; a workspace that is still the same passes, whatever
-    it holds. Raises ``WorkspaceError``, saying where and what, for values that are no JSON (bytes, sets,
-    dates), that JSON does not know (NaN, Infinity), that PostgreSQL cannot hold (NUL, half of a
-    surrogate pair), for nesting too deep to be read back, and above ``DBQ["MAX_WORKSPACE_BYTES"]``.
-    One rule for all databases, so that a job that works on one works on the others.
+    ``stored``: the text that the row has already; a workspace that is still the same passes,
+    whatever it holds. Raises ``WorkspaceError``, saying where and what, for values that are no
+    JSON (bytes, sets, dates), that JSON does not know (NaN, Infinity), that PostgreSQL cannot hold
+    (NUL, half of a surrogate pair), for nesting too deep to be read back, and above
+    ``DBQ["MAX_WORKSPACE_BYTES"]``. One rule for all databases, so that a job that works on one
+    works on the others.
     """
     try:
         text = json.dumps(workspace, allow_nan=False)
@@ -32,8 +32,9 @@ def encode_workspace(workspace: object, *, stored: str | None = None) -> str:
         return text
     if len(text) > conf().MAX_WORKSPACE_BYTES:
         raise WorkspaceError(
-            f"The workspace takes {len(text):,} bytes as JSON, and {conf().MAX_WORKSPACE_BYTES:,} are"
-            " allowed: store the bulk elsewhere and keep its key, or raise DBQ['MAX_WORKSPACE_BYTES']."
+            f"The workspace takes {len(text):,} bytes as JSON, and"
+            f" {conf().MAX_WORKSPACE_BYTES:,} are allowed: store the bulk elsewhere and keep its"
+            " key, or raise DBQ['MAX_WORKSPACE_BYTES']."
         )
     # Never deeper than it has brackets, which are quicker to count.
     if text.count("{") + text.count("[") > MAX_DEPTH and _depth(workspace) > MAX_DEPTH:
@@ -44,7 +45,9 @@ def encode_workspace(workspace: object, *, stored: str | None = None) -> str:
     if "\\u0000" in text or "\\ud" in text:
         for path, value in _walk(workspace):
             if isinstance(value, str) and (problem := unstorable(value)):
-                raise WorkspaceError(f"{path} holds {problem}, which no JSON column can be sure to keep.")
+                raise WorkspaceError(
+                    f"{path} holds {problem}, which no JSON column can be sure to keep."
+                )
     return text
 
 

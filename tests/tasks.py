@@ -85,7 +85,7 @@ def raise_unprintable(job: Job) -> None:
 
 
 def raise_base_exception(job: Job) -> None:
-    raise BaseException("as base as can be")  # noqa: TRY002
+    raise BaseException("as base as can be")
 
 
 def interrupt(job: Job) -> None:

@@ -15,5 +15,5 @@ _BY_VENDOR: dict[str, type[Backend]] = {
 
 
 def backend_for(using: str) -> Backend:
-    """Return the backend for the database of that alias; the portable one serves MariaDB and MySQL."""
+    """Return the backend for that database; MariaDB and MySQL are served by the portable one."""
     return _BY_VENDOR.get(connections[using].vendor, Backend)(using)

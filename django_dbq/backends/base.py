@@ -120,9 +120,7 @@ class Backend:
 
     def _ours(self, claim: Claim) -> JobQuerySet:
         """Return the job of that claim, if the claim still holds and the job still runs."""
-        return self._jobs().filter(
-            pk=claim.job_id, claim_token=claim.token, state__in=Job.RUNNING
-        )
+        return self._jobs().filter(pk=claim.job_id, claim_token=claim.token, state__in=Job.RUNNING)
 
     @staticmethod
     def _held(rows: Iterable[Job], token: uuid.UUID) -> list[Claimed]:

@@ -1,4 +1,4 @@
-"""SQLite: one statement per claim, which takes the write lock once and never has to upgrade to it."""
+"""SQLite: one statement per claim, so that no read lock has to become a write lock."""
 
 import json
 import uuid

@@ -95,7 +95,7 @@ class Migration(migrations.Migration):
             "waiting",
             models.GeneratedField(
                 db_persist=True,
-                expression=models.Q(("state__in", ["NEW", "READY"])),
+                expression=models.Q(("state__in", ["NEW", "READY"])),  # type: ignore[arg-type]
                 output_field=models.BooleanField(),
             ),
         ),

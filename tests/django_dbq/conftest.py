@@ -23,7 +23,9 @@ def work() -> Callable[..., str]:
 
     def run(*queues: str, **options: object) -> str:
         out = StringIO()
-        call_command("worker", *queues, **{"rate_limit": 0, "burst": True, "stdout": out, **options})
+        call_command(
+            "worker", *queues, **{"rate_limit": 0, "burst": True, "stdout": out, **options}
+        )
         return out.getvalue()
 
     return run

@@ -25,7 +25,11 @@ def problems(jobs: Any) -> list[CheckMessage]:
         ({"job": ["undotted"]}, "E002", "cannot be imported"),
         ({"job": ["tests.bomb.explode"]}, "E002", "cannot be imported: AssertionError"),
         ({"job": ["tests.tasks.NOT_CALLABLE"]}, "E002", "which is not callable but str"),
-        ({"job": {"tasks": [NOOP], "failure_hook": "tests.tasks.nope"}}, "E002", "['failure_hook']"),
+        (
+            {"job": {"tasks": [NOOP], "failure_hook": "tests.tasks.nope"}},
+            "E002",
+            "['failure_hook']",
+        ),
         ({"job": {"tasks": [NOOP], "creation_hook": "a.b"}}, "E002", "['creation_hook']"),
         ({"job": {"tasks": [NOOP], "pre_task_hook": "a.b"}}, "E002", "['pre_task_hook']"),
         ({"job": {"tasks": [NOOP], "post_task_hook": "a.b"}}, "E002", "['post_task_hook']"),
@@ -73,5 +77,8 @@ def test_a_wrong_dbq_setting_is_an_error(conf: dict[str, object], message: str) 
 
 
 def test_manage_py_check_runs_them() -> None:
-    with override_settings(JOBS={"job": ["a.b"]}), pytest.raises(CommandError, match="django_dbq.E002"):
+    with (
+        override_settings(JOBS={"job": ["a.b"]}),
+        pytest.raises(CommandError, match="django_dbq.E002"),
+    ):
         call_command("check")

@@ -72,6 +72,10 @@ assert Job.objects.count() == 2
 """
     environment = {**os.environ, "DBQ_TEST_USE_TZ": use_tz, "DBQ_TEST_TIME_ZONE": zone}
     ran = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ran.returncode == 0, ran.stderr

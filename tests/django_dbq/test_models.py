@@ -71,11 +71,12 @@ class TestCreationHook:
         job.save()
         assert len(events) == 1
 
-    def test_what_it_raises_reaches_the_caller_and_leaves_no_row(
-        self, settings: Settings
-    ) -> None:
+    def test_what_it_raises_reaches_the_caller_and_leaves_no_row(self, settings: Settings) -> None:
         settings.JOBS = {
-            "job": {"tasks": ["tests.tasks.noop"], "creation_hook": "tests.tasks.failing_creation_hook"}
+            "job": {
+                "tasks": ["tests.tasks.noop"],
+                "creation_hook": "tests.tasks.failing_creation_hook",
+            }
         }
         with pytest.raises(LookupError, match="the creation hook failed"):
             Job.objects.create(name="job")
@@ -83,9 +84,7 @@ class TestCreationHook:
             Job.objects.bulk_enqueue([Job(name="job")])
         assert not Job.objects.exists()
 
-    def test_that_makes_the_workspace_unstorable_leaves_no_row(
-        self, settings: Settings
-    ) -> None:
+    def test_that_makes_the_workspace_unstorable_leaves_no_row(self, settings: Settings) -> None:
         settings.JOBS = {
             "job": {"tasks": ["tests.tasks.noop"], "creation_hook": "tests.tasks.write_nan"}
         }

@@ -12,9 +12,9 @@ from django.db import DataError
 from django.utils import timezone
 from pytest_django import Settings
 
-from django_dbq import worker as worker_module
 from django_dbq.batch import LARGEST_BATCH, BatchSize
 from django_dbq.claims import Outcome
+from django_dbq.execution import execute
 from django_dbq.models import Job
 from django_dbq.worker import Tally, Worker
 from tests import tasks
@@ -156,7 +156,9 @@ class TestBatches:
     def test_many_quick_jobs_take_few_claims(self, monkeypatch: pytest.MonkeyPatch) -> None:
         Job.objects.bulk_enqueue(Job(name="query") for _ in range(200))
         limits: list[int] = []
-        worker = Worker(queues=["default"], using="default", rate_limit=0, burst=True, clock=Clock())
+        worker = Worker(
+            queues=["default"], using="default", rate_limit=0, burst=True, clock=Clock()
+        )
         claim = worker.backend.claim
 
         def counting(*args: Any, limit: int, **kwargs: Any) -> Any:
@@ -197,7 +199,6 @@ class TestBatches:
         slow = Job.objects.create(name="query", priority=-1)
         unlucky = note("unlucky", priority=-2)
         seen: list[tuple[str, int]] = []
-        execute = worker_module.execute
 
         def executing(job: Job, claim: Any) -> Outcome:
             if job.pk == slow.pk:
@@ -207,7 +208,7 @@ class TestBatches:
             return execute(job, claim)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(worker_module, "execute", executing)
+            patch.setattr("django_dbq.worker.execute", executing)
             worker.run()
         assert seen == [("PROCESSING", 1)]
         unlucky.refresh_from_db()
@@ -240,6 +241,8 @@ class TestRefusedOutcomes:
 
 
 class TestStop:
+    # A thread marks the job as STOPPING, and would wait for a lock of the test's transaction.
+    @pytest.mark.django_db(transaction=True)
     def test_the_running_task_ends_and_nothing_else_starts(
         self, events: list[str], work: Work
     ) -> None:
@@ -332,9 +335,7 @@ class TestOtherDatabase:
         assert job.state == Job.STATES.COMPLETE
         assert Job.objects.get().state == Job.STATES.NEW
 
-    def test_routers_choose_it_otherwise(
-        self, work: Work, settings: Settings
-    ) -> None:
+    def test_routers_choose_it_otherwise(self, work: Work, settings: Settings) -> None:
         settings.DATABASE_ROUTERS = [JobsElsewhere()]
         job = Job.objects.create(name="hooked")
         assert job._state.db == "other"

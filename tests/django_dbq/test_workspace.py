@@ -99,7 +99,9 @@ json_values = st.recursive(
     | st.integers(-(2**53), 2**53)
     | st.floats(allow_nan=False, allow_infinity=False, width=32)
     | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("abc\"'\\é", max_size=4), inner),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text("abc\"'\\é", max_size=4), inner)
+    ),
     max_leaves=10,
 )
 
@@ -111,7 +113,11 @@ def test_any_json_encodes_and_decodes_to_itself(value: object) -> None:
 
 @pytest.mark.django_db
 def test_json_survives_the_database() -> None:
-    workspace = {"text": "é \u2028 \U0001f600 \\u0000 \"'", "n": [1, 1.5, None, True], "o": {"": {}}}
+    workspace = {
+        "text": "é \u2028 \U0001f600 \\u0000 \"'",
+        "n": [1, 1.5, None, True],
+        "o": {"": {}},
+    }
     job = Job.objects.create(name="noop", workspace=workspace)
     assert Job.objects.get(pk=job.pk).workspace == workspace
 

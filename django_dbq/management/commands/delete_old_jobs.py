@@ -33,7 +33,9 @@ class Command(BaseCommand):
         try:
             before = timezone.now() - timedelta(hours=hours)
         except OverflowError:
-            raise CommandError(f"--hours {hours:g} reaches back before the calendar begins.") from None
+            raise CommandError(
+                f"--hours {hours:g} reaches back before the calendar begins."
+            ) from None
         old = Job.objects.using(database or router.db_for_write(Job)).filter(
             state__in=Job.FINISHED, created__lt=before
         )
@@ -43,4 +45,3 @@ class Command(BaseCommand):
             old.filter(pk__in=chosen).delete()
             deleted += len(chosen)
         self.stdout.write(f"Deleted {deleted} job(s) created more than {hours:g} hour(s) ago.")
-

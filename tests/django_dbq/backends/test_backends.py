@@ -99,8 +99,8 @@ class TestClaim:
         now = connection.ops.adapt_datetimefield_value(timezone.now())
         with connection.cursor() as cursor:
             cursor.execute(
-                "INSERT INTO django_dbq_job (id, created, modified, name, state, next_task, workspace,"
-                " queue_name, priority, run_after)"
+                "INSERT INTO django_dbq_job (id, created, modified, name, state, next_task,"
+                " workspace, queue_name, priority, run_after)"
                 " VALUES (%s, %s, %s, 'noop', 'NEW', '', '{}', 'default', 0, NULL)",
                 [str(identifier) if native else identifier.hex, now, now],
             )
@@ -161,7 +161,10 @@ class TestFinish:
         Job.objects.bulk_enqueue(Job(name="three", workspace={"i": i}) for i in range(4))
         held = [claim for _, claim in claim(backend)]
         failed = Outcome(
-            claim=held[1], row=replace(held[1].row, state="FAILED"), attempts=1, error="it %s 'broke'"
+            claim=held[1],
+            row=replace(held[1].row, state="FAILED"),
+            attempts=1,
+            error="it %s 'broke'",
         )
         ready = Outcome(
             claim=held[2],
@@ -228,7 +231,12 @@ class TestStop:
 
 @pytest.mark.django_db
 def test_unknown_names_are_those_of_waiting_jobs(backend: Backend) -> None:
-    for name, state in (("noop", "NEW"), ("hooked", "NEW"), ("hooked", "READY"), ("query", "FAILED")):
+    for name, state in (
+        ("noop", "NEW"),
+        ("hooked", "NEW"),
+        ("hooked", "READY"),
+        ("query", "FAILED"),
+    ):
         Job.objects.create(name=name, state=state)
     Job.objects.create(name="note", queue_name="other")
     assert backend.unknown_names(["default"], ["noop"]) == ["hooked"]
@@ -242,7 +250,7 @@ def in_threads(number: int, run: Callable[[threading.Barrier], object]) -> None:
     def body() -> None:
         try:
             run(barrier)
-        except BaseException as error:  # noqa: BLE001 - shown by the assertion below
+        except BaseException as error:
             errors.append(error)
         finally:
             connections.close_all()

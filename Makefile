@@ -1,0 +1,58 @@
+# Everything runs in a virtual environment, which the first command makes; delete it to begin anew.
+#
+#     make test ARGS="-k worker"               hands arguments to pytest
+#     make test DJANGO=6.1 PYTHON=python3.13   with another Django, in an environment of its own
+#     DATABASE_URL=... make test               on that database only
+
+PYTHON ?= python3
+DJANGO ?=
+VENV   ?= .venv$(addprefix -django-,$(DJANGO))
+ARGS   ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test check format migrations
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## /    make \1\t/p' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.run-time ## index the standard library of this Python, as jobs
+	@$(BIN)/python -m examples.demo $(ARGS)
+
+test: $(VENV)/.development mysqlclient ## run the tests, on every database that is to be had
+	@$(BIN)/python -m tests.run $(ARGS)
+
+check: $(VENV)/.development ## lint, format and types, without changing anything
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	DJANGO_SETTINGS_MODULE=tests.settings $(BIN)/mypy
+	DJANGO_SETTINGS_MODULE=examples.settings $(BIN)/mypy examples
+
+format: $(VENV)/.development ## put the code in its format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+migrations: $(VENV)/.development ## see that the models have no changes without a migration
+	$(BIN)/python -m django makemigrations --check --dry-run --settings tests.settings
+
+# The demo gets what a user gets: the run time dependencies and no more.
+$(VENV)/.run-time: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.development: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --editable '.[dev]' $(DJANGO:%='Django~=%.0')
+	@touch $@
+
+# It needs a compiler and headers. Where they are missing the tests run without MariaDB, and say so.
+# Without a stamp: once somebody has installed the headers, the next run succeeds.
+.PHONY: mysqlclient
+mysqlclient: $(VENV)/.development
+	@$(BIN)/python -c 'import MySQLdb' 2> $(VENV)/mysqlclient.log \
+	|| $(PIP) install mysqlclient > $(VENV)/mysqlclient.log 2>&1 \
+	|| echo 'mysqlclient cannot be built here; why: $(VENV)/mysqlclient.log'

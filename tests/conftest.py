@@ -1,0 +1,102 @@
+"""What all tests share: the databases, and real workers on them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from django.db import connections
+from pytest_django.plugin import DjangoDbBlocker
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """Make the test databases, as pytest-django does, and tell the processes that tests start."""
+    with django_db_blocker.unblock():
+        for connection in connections.all():
+            if connection.vendor == "sqlite":
+                # The file remembers it; before Django 5.1 no setting asks for it.
+                with connection.cursor() as cursor:
+                    cursor.execute("PRAGMA journal_mode = WAL")
+    names = {connection.alias: connection.settings_dict["NAME"] for connection in connections.all()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DBQ_TEST_DATABASES", json.dumps(names))
+        patch.setenv("DJANGO_SETTINGS_MODULE", "tests.settings")
+        yield
+
+
+@pytest.fixture
+def database() -> str:
+    """The vendor of the database that the tests run on: sqlite, postgresql or mysql."""
+    return connections["default"].vendor
+
+
+class WorkerProcess:
+    """A real worker, ``manage.py worker``, that works on the test databases."""
+
+    def __init__(self, arguments: list[str], *, environment: dict[str, str], log: Path) -> None:
+        self.log = log
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "django", "worker", *arguments],
+                env=os.environ | {"PYTHONUNBUFFERED": "1"} | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def output(self) -> str:
+        """All that it has printed or logged so far."""
+        return self.log.read_text()
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def wait(self, timeout: float = 60) -> int:
+        """Wait for its end, and return its exit status."""
+        return self.process.wait(timeout)
+
+    def wait_for_output(self, text: str, timeout: float = 60) -> None:
+        """Wait until it has printed this text."""
+        deadline = time.monotonic() + timeout
+        while text not in self.output:
+            ended = self.process.poll() is not None
+            if (ended and text not in self.output) or time.monotonic() > deadline:
+                raise AssertionError(f"The worker did not print {text!r}, but:\n{self.output}")
+            time.sleep(0.01)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def worker_process(
+    transactional_db: None, tmp_path: Path
+) -> Iterator[Callable[..., WorkerProcess]]:
+    """Start a worker as a process of its own: ``worker_process("mail", "--burst", USE_TZ="0")``.
+
+    Words are the command's arguments, keywords its environment. Whatever still runs at the end of
+    the test is killed.
+    """
+    started: list[WorkerProcess] = []
+
+    def start(*arguments: str, **environment: str) -> WorkerProcess:
+        log = tmp_path / f"worker-{len(started)}.log"
+        environment = {"DBQ_TEST_LOG_LEVEL": "INFO", **environment}
+        started.append(WorkerProcess([*arguments], environment=environment, log=log))
+        return started[-1]
+
+    yield start
+    for worker in started:
+        worker.kill()

@@ -1,0 +1,149 @@
+"""The life of a job from end to end, in real worker processes."""
+
+import signal
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from django.db import connection, transaction  # noqa: F401 - the mark below asks connection
+
+from django_dbq.models import Job
+from tests.conftest import WorkerProcess
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+StartWorker = Callable[..., WorkerProcess]
+
+
+@pytest.fixture
+def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file, outside of the database, in which tasks of all processes note their start."""
+    path = tmp_path / "record"
+    path.touch()
+    monkeypatch.setenv("DBQ_TEST_RECORD", str(path))
+    return path
+
+
+def wait_for(condition: Callable[[], bool], timeout: float = 60) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def states() -> Counter[str]:
+    return Counter(Job.objects.values_list("state", flat=True))
+
+
+def test_four_workers_start_every_task_once_and_in_order(
+    worker_process: StartWorker, record: Path
+) -> None:
+    Job.objects.bulk_enqueue(Job(name="three") for _ in range(5000))
+    workers = [
+        worker_process("--burst", "--rate_limit", "0", DBQ_TEST_LOG_LEVEL="WARNING")
+        for _ in range(4)
+    ]
+    assert [worker.wait(timeout=240) for worker in workers] == [0, 0, 0, 0]
+
+    started: defaultdict[str, list[str]] = defaultdict(list)
+    for line in record.read_text().splitlines():
+        task, job = line.split()
+        started[job].append(task)
+    assert Counter(map(tuple, started.values())) == {("first", "second", "third"): 5000}
+    assert set(started) == {str(pk) for pk in Job.objects.values_list("pk", flat=True)}
+    assert states() == {"COMPLETE": 5000}
+    assert Job.objects.filter(workspace__heard="Hello, task 2!").count() == 5000
+    # All four took part, or it proves nothing.
+    assert Job.objects.values("worker").distinct().count() > 1
+
+
+def test_an_idle_worker_takes_up_a_new_job(worker_process: StartWorker, record: Path) -> None:
+    worker = worker_process("--rate_limit", "0")
+    worker.wait_for_output("Starting job worker")
+    Job.objects.create(name="noop")
+    wait_for(lambda: states() == {"COMPLETE": 1})
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+
+
+def test_the_first_signal_lets_the_running_task_end(
+    worker_process: StartWorker, record: Path, tmp_path: Path
+) -> None:
+    go_on = tmp_path / "go on"
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        job = Job.objects.create(name="wait_for_file", workspace={"file": str(go_on)}, priority=1)
+        waiting = Job.objects.create(name="three")
+        worker = worker_process("--rate_limit", "0")
+        wait_for(lambda: "waiting" in record.read_text())
+        worker.signal(number)
+        wait_for(lambda: states()["STOPPING"] == 1)
+        assert worker.process.poll() is None
+        go_on.touch()
+        assert worker.wait() == 0
+        assert f"waited {job.id}" in record.read_text()
+        assert states() == {"COMPLETE": 1, "NEW": 1}
+        waiting.refresh_from_db()
+        assert waiting.claim_token is None
+        go_on.unlink()
+        record.write_text("")
+        record.write_text("")
+        Job.objects.all().delete()
+
+
+def test_the_second_signal_hands_everything_back_at_once(
+    worker_process: StartWorker, record: Path, tmp_path: Path
+) -> None:
+    job = Job.objects.create(name="wait_for_file", workspace={"file": str(tmp_path / "never")})
+    worker = worker_process("--rate_limit", "0")
+    wait_for(lambda: "waiting" in record.read_text())
+    worker.signal(signal.SIGTERM)
+    wait_for(lambda: states()["STOPPING"] == 1)
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 1
+    job.refresh_from_db()
+    assert (job.state, job.attempts, job.claim_token) == (Job.STATES.NEW, 0, None)
+
+
+def test_a_worker_stops_while_it_waits_for_its_rate_limit(
+    worker_process: StartWorker, record: Path
+) -> None:
+    Job.objects.create(name="noop")
+    Job.objects.create(name="noop")
+    worker = worker_process("--rate_limit", "3600")
+    wait_for(lambda: states() == {"COMPLETE": 1, "NEW": 1})
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    assert states() == {"COMPLETE": 1, "NEW": 1}
+
+
+def test_a_worker_logs_its_tasks_but_no_workspace(
+    worker_process: StartWorker, record: Path
+) -> None:
+    job = Job.objects.create(name="note", workspace={"note": "hush"})
+    worker = worker_process("--burst", "--rate_limit", "0")
+    assert worker.wait() == 0
+    assert (
+        f"event=task_started name=note queue=default id={job.id} state=PROCESSING" in worker.output
+    )
+    assert (
+        f"event=task_finished name=note queue=default id={job.id} state=COMPLETE" in worker.output
+    )
+    assert "hush" not in worker.output
+
+
+@pytest.mark.skipif(
+    "connection.vendor == 'sqlite'", reason="an open transaction of SQLite keeps all others waiting"
+)
+def test_a_job_created_in_a_transaction_is_seen_when_that_commits(
+    worker_process: StartWorker, record: Path
+) -> None:
+    with transaction.atomic():
+        Job.objects.create(name="noop")
+        worker = worker_process("--burst", "--rate_limit", "0")
+        assert worker.wait() == 0
+        assert "0 job(s) complete" in worker.output
+    worker = worker_process("--burst", "--rate_limit", "0")
+    assert worker.wait() == 0
+    assert "1 job(s) complete" in worker.output

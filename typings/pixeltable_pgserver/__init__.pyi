@@ -1,0 +1,9 @@
+# The package has types, but does not say which of its names are exported.
+
+from pathlib import Path
+
+class PostgresServer:
+    def get_uri(self) -> str: ...
+    def cleanup(self) -> None: ...
+
+def get_server(pgdata: Path | str) -> PostgresServer: ...
