@@ -16,7 +16,7 @@ from django_dbq.conf import conf
 from django_dbq.errors import InvalidJob
 from django_dbq.models import NAME_LENGTH, Job
 from django_dbq.registry import HOOKS, JobSpec
-from django_dbq.upstream import UPSTREAM_MIGRATIONS, char_id_columns
+from django_dbq.upstream import UPSTREAM_MIGRATIONS, char_id_columns, conversion_was_interrupted
 
 
 @register("django_dbq")
@@ -129,10 +129,20 @@ def _half_migrated(alias: str) -> Iterator[CheckMessage]:
 
 
 def _converted_ids(alias: str) -> Iterator[CheckMessage]:
-    if char_id_columns(connections[alias]):
+    hint = f"Stop the workers, then run `manage.py convert_job_ids --database {alias}` to its end."
+    if conversion_was_interrupted(connections[alias]):
         yield Error(
-            f"In the database {alias!r}, django_dbq_job.id is still char(32), as Django before 5.0"
-            " made it; this Django expects MariaDB's uuid, and would find no job by its id.",
-            hint="Stop the workers, then run `manage.py convert_job_ids` once.",
+            f"In the database {alias!r}, the conversion of job ids was interrupted: foreign keys to"
+            " them may miss their constraint.",
+            hint=hint,
+            id="django_dbq.E006",
+        )
+    elif columns := char_id_columns(connections[alias]):
+        names = ", ".join(f"{column.table}.{column.column}" for column in columns)
+        yield Error(
+            f"In the database {alias!r}, ids of jobs are still char(32), as Django before 5.0 made"
+            " them; this Django expects MariaDB's uuid, and would find no job by its id. They are"
+            f" in: {names}.",
+            hint=hint,
             id="django_dbq.E006",
         )

@@ -18,6 +18,7 @@ class JobValues:
     priority: int
     run_after: datetime | None
     queue_name: str
+    version: int
 
 
 @dataclass(frozen=True, kw_only=True)

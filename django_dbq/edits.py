@@ -38,6 +38,7 @@ def accept_edits(job: Job, last: JobValues) -> JobValues:
             problems.append(problem)
             values[name] = getattr(last, name)
         setattr(job, name, values[name])
+    values["version"] = job.version  # the typed layer's, which brings old workspaces up to date
     if problems:
         raise problems[0]
     return JobValues(**values)

@@ -2,12 +2,8 @@
 
 import logging
 import traceback
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
-
-from django.utils.module_loading import import_string
 
 from django_dbq import registry
 from django_dbq.claims import Claim, Outcome
@@ -74,9 +70,9 @@ class Execution:
         spec = registry.get(self.claim.job_name)
         # A row can say anything: only what the job's entry lists is ever imported.
         self.job.next_task = self.task = spec.listed(self.job.next_task)
-        task = _load(self.task)
+        task = spec.function(self.task)
         if spec.pre_task_hook:
-            _load(spec.pre_task_hook)(self.job)
+            spec.function(spec.pre_task_hook)(self.job)
         task(self.job)
 
     def _advance(self) -> None:
@@ -105,9 +101,9 @@ class Execution:
     def _run_hook(self, hook: str, *args: object) -> None:
         """Run a hook whose own errors are logged, and change nothing else."""
         try:
-            path = getattr(registry.get(self.claim.job_name), hook)
-            if path:
-                _load(path)(*args)
+            spec = registry.get(self.claim.job_name)
+            if path := getattr(spec, hook):
+                spec.function(path)(*args)
                 self._accept()
         except BaseException as error:
             logger.error("%s", self._line(f"{hook}_failed"), exc_info=error)
@@ -168,8 +164,3 @@ def describe(error: BaseException) -> str:
             f"{text[:half]}\n[... {len(text) - 2 * half:,} characters left out ...]\n{text[-half:]}"
         )
     return text
-
-
-def _load(path: str) -> Callable[..., Any]:
-    target: Callable[..., Any] = import_string(path)
-    return target

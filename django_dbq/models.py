@@ -1,13 +1,12 @@
 """The job's row, and the ways to create one."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 from typing import Any, ClassVar, Self
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, router, transaction
 from django.db.models import Count, GeneratedField, Q
-from django.utils.module_loading import import_string
 
 from django_dbq import registry
 from django_dbq.claims import Claim
@@ -15,7 +14,7 @@ from django_dbq.clock import DatabaseNow
 from django_dbq.errors import ClaimLost
 from django_dbq.ids import uuid7
 from django_dbq.indexes import WaitingIndex
-from django_dbq.tasks import get_next_task_name
+from django_dbq.registry import DEFAULT_PRIORITY, DEFAULT_QUEUE, JobSpec
 from django_dbq.workspace import WorkspaceField, encode_workspace
 
 NAME_LENGTH = 255
@@ -83,9 +82,10 @@ class Job(models.Model):
     state = models.CharField(max_length=20, choices=STATES.choices, default=STATES.NEW)
     next_task = models.CharField(max_length=NAME_LENGTH, blank=True)
     workspace = WorkspaceField(null=True, blank=True, default=dict)
-    queue_name = models.CharField(max_length=NAME_LENGTH, default="default")
+    queue_name = models.CharField(max_length=NAME_LENGTH, default=DEFAULT_QUEUE)
     priority = models.SmallIntegerField(
-        default=0, validators=[MinValueValidator(-(2**15)), MaxValueValidator(2**15 - 1)]
+        default=DEFAULT_PRIORITY,
+        validators=[MinValueValidator(-(2**15)), MaxValueValidator(2**15 - 1)],
     )
     run_after = models.DateTimeField(null=True, blank=True)
 
@@ -103,6 +103,8 @@ class Job(models.Model):
     finished = models.DateTimeField(null=True, editable=False)
     #: The last failure: a traceback whose last line says what went wrong.
     error = models.TextField(null=True, editable=False)
+    #: Which version of the job's workspace this is.
+    version = models.SmallIntegerField(default=1, db_default=1, editable=False)
     #: At most one unfinished job has a given key.
     dedupe_key = models.CharField(null=True, max_length=NAME_LENGTH, editable=False)
     #: Whether a worker may claim the job. The database derives it from ``state``, however that is
@@ -117,14 +119,18 @@ class Job(models.Model):
     ENGINE_COLUMNS: ClassVar = frozenset(
         {
             "claim_token", "worker", "attempts", "losses", "started", "finished", "error",
-            "dedupe_key",
+            "dedupe_key", "version",
         }
     )  # fmt: skip
 
     objects = JobManager()
 
+    #: The columns that the creator named; an entry's queue and priority are for the others.
+    _given: Collection[str] = ()
     #: The claim under which a worker holds this instance; None everywhere else.
     held_claim: Claim | None = None
+    #: The worker's requests to stop, while one holds the job.
+    stop_requests: object = False
     #: Whether a task or hook saved the instance while a worker held it.
     saved_while_held = False
 
@@ -134,6 +140,11 @@ class Job(models.Model):
                 fields=["queue_name", "-priority", "created"], name="django_dbq_job_claim"
             ),
         ]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if kwargs:
+            self._given = kwargs.keys()
 
     def __str__(self) -> str:
         return f"{self.name} ({self.state})"
@@ -165,6 +176,11 @@ class Job(models.Model):
             save(using=using, update_fields=update_fields)
             self.run_creation_hook(using)
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the worker that runs this task was asked to stop, so that it had better end."""
+        return bool(self.stop_requests)
+
     @classmethod
     def get_queue_depths(
         cls, exclude_future_jobs: bool = False, *, using: str | None = None
@@ -187,11 +203,14 @@ class Job(models.Model):
         Raises ``UnknownJob``, ``WorkspaceError``, or ``ValueError`` for a queue name that does not
         fit: here and not in the field, where a caller's ``atomic()`` block would be broken by it.
         """
-        first_task = get_next_task_name(self.name)
-        self.next_task = self.next_task or first_task or ""
-        if self.workspace is None:
-            self.workspace = {}
-        encode_workspace(self.workspace)
+        spec = registry.get(self.name)
+        self.next_task = self.next_task or spec.tasks[0]
+        if self.queue_name == DEFAULT_QUEUE and "queue_name" not in self._given:
+            self.queue_name = spec.queue
+        if self.priority == DEFAULT_PRIORITY and "priority" not in self._given:
+            self.priority = spec.priority
+        self.version = spec.version
+        self._check_workspace(spec)
         # SQLite would take it, and the other databases would not.
         if len(self.queue_name) > NAME_LENGTH:
             raise ValueError(
@@ -202,15 +221,23 @@ class Job(models.Model):
 
     def run_creation_hook(self, using: str) -> None:
         """Run the creation hook, if there is one, and save what it changed on the job."""
-        path = registry.get(self.name).creation_hook
-        if path is None:
+        spec = registry.get(self.name)
+        if spec.creation_hook is None:
             return
-        hook: Callable[[Job], object] = import_string(path)
         before = self.editable_values()
-        hook(self)
+        spec.function(spec.creation_hook)(self)
+        self._check_workspace(spec)
         after = self.editable_values()
         if changed := [name for name in after if after[name] != before[name]]:
             self.save(using=using, update_fields=[*changed, "modified"])
+
+    def _check_workspace(self, spec: JobSpec) -> None:
+        """Bring the workspace in the form in which it is stored, or raise."""
+        if self.workspace is None:
+            self.workspace = {}
+        if spec.workspace is not None:
+            self.workspace = spec.workspace.validate(self.workspace)
+        encode_workspace(self.workspace)
 
     def editable_values(self) -> dict[str, Any]:
         """Return what users may change on a job, by column, to be compared later."""

@@ -1,21 +1,28 @@
-"""What jobs there are: ``settings.JOBS``, compiled, behind one look-up."""
+"""What jobs there are: ``settings.JOBS`` and registered jobs, compiled, behind one look-up."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from django.conf import settings
+from django.utils.module_loading import import_string
 
 from django_dbq.errors import InvalidJob, UnknownJob, UnknownTask
 
 HOOKS = ("creation_hook", "pre_task_hook", "post_task_hook", "failure_hook")
+KEYS = ("tasks", *HOOKS, "queue", "priority")
+
+DEFAULT_QUEUE = "default"
+DEFAULT_PRIORITY = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobSpec:
     """One job as its entry describes it; tasks and hooks are dotted paths.
 
-    The tasks are in the order in which they run, none of them twice.
+    The tasks are in the order in which they run, none of them twice. ``queue`` and ``priority``
+    are those of jobs that are created without any. ``workspace``: what is known of the job's
+    workspaces. ``functions``: what the paths lead to, as far as they are not to be imported.
     """
 
     name: str
@@ -24,6 +31,11 @@ class JobSpec:
     pre_task_hook: str | None = None
     post_task_hook: str | None = None
     failure_hook: str | None = None
+    queue: str = DEFAULT_QUEUE
+    priority: int = DEFAULT_PRIORITY
+    version: int = 1
+    workspace: "WorkspaceRules | None" = None
+    functions: Mapping[str, Callable[..., object]] = field(default_factory=dict)
 
     def task_after(self, task: str) -> str | None:
         """Return the task that follows ``task``, or None behind the last one.
@@ -47,6 +59,28 @@ class JobSpec:
             )
         return task
 
+    def function(self, path: str) -> Callable[..., object]:
+        """Return the task or hook of that path. Raises ``ImportError``."""
+        function: Callable[..., object] = self.functions.get(path) or import_string(path)
+        return function
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkspaceRules:
+    """What the engine may ask about the workspaces of a job, without knowing how it is answered.
+
+    ``model``: what people call its form. ``validate`` takes the workspace of a new job and returns
+    it as it is to be stored, or raises. ``read`` takes a stored one, of that version, or raises.
+    ``conceal`` returns a stored one as people may see it, without its secrets. ``schema`` returns
+    its JSON Schema.
+    """
+
+    model: str
+    validate: Callable[[Any], Any]
+    read: Callable[[Any, int], object]
+    conceal: Callable[[Any], Any]
+    schema: Callable[[], Any]
+
 
 class _Compiled(NamedTuple):
     entry: object
@@ -54,6 +88,27 @@ class _Compiled(NamedTuple):
 
 
 _compiled: dict[str, _Compiled] = {}
+_registered: dict[str, JobSpec] = {}
+
+
+def register(spec: JobSpec, *, replacing: bool = False) -> None:
+    """Add a job to those of ``settings.JOBS``, or put it in the place of what it was before.
+
+    Raises ``InvalidJob`` where there is another job of that name.
+    """
+    if not replacing and (spec.name in _registered or spec.name in _entries()):
+        other = "settings.JOBS"
+        if spec.name in _registered:
+            other = _registered[spec.name].tasks[0]
+        raise InvalidJob(
+            f"There is a job {spec.name!r} already, in {other}: give one of the two another name."
+        )
+    _registered[spec.name] = spec
+
+
+def registered() -> Mapping[str, JobSpec]:
+    """Return the registered jobs, by name."""
+    return _registered
 
 
 def get(name: str) -> JobSpec:
@@ -63,8 +118,10 @@ def get(name: str) -> JobSpec:
     """
     entries = _entries()
     if name not in entries:
-        known = ", ".join(sorted(entries)) or "none"
-        raise UnknownJob(f"There is no job {name!r} in settings.JOBS. Known jobs: {known}.")
+        if name in _registered:
+            return _registered[name]
+        known = ", ".join(sorted({*entries, *_registered})) or "none"
+        raise UnknownJob(f"There is no job {name!r}. Known jobs: {known}.")
     entry = entries[name]
     compiled = _compiled.get(name)
     # By identity: override_settings brings new entries, which so take effect at once.
@@ -75,7 +132,7 @@ def get(name: str) -> JobSpec:
 
 def names() -> list[str]:
     """Return the names of all jobs that this code can run; malformed entries are left out."""
-    return [name for name in _entries() if _is_well_formed(name)]
+    return [name for name in {**_entries(), **_registered} if _is_well_formed(name)]
 
 
 def compile_entry(name: str, entry: object) -> JobSpec:
@@ -90,18 +147,23 @@ def compile_entry(name: str, entry: object) -> JobSpec:
             f"JOBS[{name!r}] must be a dict with the key 'tasks', or a list of task paths,"
             f" not {type(entry).__name__}."
         )
-    if unknown := [key for key in entry if key not in ("tasks", *HOOKS)]:
+    if unknown := [key for key in entry if key not in KEYS]:
         raise InvalidJob(
-            f"JOBS[{name!r}] has the unknown key {unknown[0]!r}; known are: tasks,"
-            f" {', '.join(HOOKS)}."
+            f"JOBS[{name!r}] has the unknown key {unknown[0]!r}; known are: {', '.join(KEYS)}."
         )
     for hook in HOOKS:
         if not isinstance(entry.get(hook), str | None):
             raise InvalidJob(
                 f"JOBS[{name!r}][{hook!r}] must be a dotted path, not {entry[hook]!r}."
             )
-    hooks = {hook: entry.get(hook) or None for hook in HOOKS}
-    return JobSpec(name=name, tasks=_tasks(name, entry.get("tasks")), **hooks)
+    hooks: dict[str, Any] = {hook: entry.get(hook) or None for hook in HOOKS}
+    return JobSpec(
+        name=name,
+        tasks=_tasks(name, entry.get("tasks")),
+        queue=_queue(name, entry.get("queue", DEFAULT_QUEUE)),
+        priority=_priority(name, entry.get("priority", DEFAULT_PRIORITY)),
+        **hooks,
+    )
 
 
 def _is_well_formed(name: str) -> bool:
@@ -128,6 +190,18 @@ def _tasks(name: str, tasks: object) -> tuple[str, ...]:
                 " path, so the job would run in a circle: give each task a function of its own."
             )
     return tuple(tasks)
+
+
+def _queue(name: str, queue: object) -> str:
+    if not isinstance(queue, str) or not queue:
+        raise InvalidJob(f"JOBS[{name!r}]['queue'] must be the name of a queue, not {queue!r}.")
+    return queue
+
+
+def _priority(name: str, priority: object) -> int:
+    if not isinstance(priority, int) or isinstance(priority, bool):
+        raise InvalidJob(f"JOBS[{name!r}]['priority'] must be a whole number, not {priority!r}.")
+    return priority
 
 
 def _entries() -> Mapping[str, Any]:

@@ -72,6 +72,7 @@ class Worker:
         self._last_start = float("-inf")
         self._next_unknown_search = float("-inf")
         self._unknown: set[str] = set()
+        self._too_new: set[str] = set()
 
     def run(self) -> Tally:
         """Work until asked to stop, or with ``burst`` until nothing is due; return the tally."""
@@ -89,7 +90,7 @@ class Worker:
         """Claim a batch, run it and write what became of it; return whether there was any."""
         self._keep_to_rate_limit()
         limit = 1 if self.rate_limit else self._batch_size.size
-        names = registry.names()
+        names = [name for name in registry.names() if name not in self._too_new]
         if self.stop:
             return False
         claimed = self.backend.claim(self.queues, names=names, limit=limit, worker=self.id)
@@ -111,7 +112,11 @@ class Worker:
             if self.stop or now - begin > 2 * TARGET_SECONDS:
                 self._batch.end(release(claim))
                 continue
+            if self._is_too_new(job):
+                self._batch.end(release(claim))
+                continue
             self._last_start = now
+            job.stop_requests = self.stop
             self._batch.end(execute(job, claim))
             slowest = max(slowest, self.clock() - now)
         self._batch_size.adapt(slowest)
@@ -161,6 +166,16 @@ class Worker:
         wait = self._last_start + self.rate_limit - self.clock()
         if wait > 0:
             self.stop.sleep(wait)
+
+    def _is_too_new(self, job: Job) -> bool:
+        """Return whether newer code made the job's workspace, and if so leave that name alone."""
+        known = registry.get(job.name).version
+        if job.version <= known:
+            return False
+        self._too_new.add(job.name)
+        found = logfmt(event="job_too_new", name=job.name, version=job.version, known=known)
+        logger.warning("%s", found)
+        return True
 
     def _warn_of_unknown_jobs(self, names: Sequence[str]) -> None:
         """Say once which waiting jobs are left alone, since this code does not know them."""

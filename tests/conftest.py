@@ -19,8 +19,8 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
     """Make the test databases, as pytest-django does, and tell the processes that tests start."""
     with django_db_blocker.unblock():
         for connection in connections.all():
-            # Made are only those that the chosen tests use. The file remembers its journal mode; before
-            # Django 5.1 there is no setting for it.
+            # Only those exist that the chosen tests use. The file remembers its journal mode; there
+            # is no setting for it before Django 5.1.
             if connection.vendor == "sqlite" and Path(connection.settings_dict["NAME"]).exists():
                 with connection.cursor() as cursor:
                     cursor.execute("PRAGMA journal_mode = WAL")

@@ -29,7 +29,9 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 INSTALLED_APPS = [
     "django_dbq",
+    "django_dbq_typed",
     "tests",
+    "tests.typed_app",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

@@ -108,6 +108,7 @@ class Backend:
             values["priority"] = row.priority
             values["run_after"] = row.run_after
             values["queue_name"] = row.queue_name
+            values["version"] = row.version
         return bool(self._ours(outcome.claim).update(**values))
 
     def unknown_names(self, queues: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -143,6 +144,7 @@ def _hold(job: Job, token: uuid.UUID) -> Claim:
             priority=job.priority,
             run_after=job.run_after,
             queue_name=job.queue_name,
+            version=job.version,
         ),
     )
     return job.held_claim

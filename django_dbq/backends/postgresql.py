@@ -26,7 +26,7 @@ RETURNING *
 """
 
 # How did these jobs end, as far as they are still ours?
-# Where nothing was edited the four last columns are NULL, and the row keeps what it has.
+# Where nothing was edited the five last columns are NULL, and the row keeps what it has.
 _FINISH = """
 UPDATE django_dbq_job AS job
    SET state = ended.state, next_task = ended.next_task, attempts = ended.attempts,
@@ -35,11 +35,12 @@ UPDATE django_dbq_job AS job
        workspace = CASE WHEN ended.edited THEN ended.workspace::jsonb ELSE job.workspace END,
        priority = CASE WHEN ended.edited THEN ended.priority ELSE job.priority END,
        run_after = CASE WHEN ended.edited THEN ended.run_after ELSE job.run_after END,
-       queue_name = CASE WHEN ended.edited THEN ended.queue_name ELSE job.queue_name END
+       queue_name = CASE WHEN ended.edited THEN ended.queue_name ELSE job.queue_name END,
+       version = CASE WHEN ended.edited THEN ended.version ELSE job.version END
   FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::text[], %s::int[], %s::text[], %s::bool[],
-              %s::text[], %s::smallint[], %s::timestamptz[], %s::text[])
+              %s::text[], %s::smallint[], %s::timestamptz[], %s::text[], %s::smallint[])
     AS ended (id, claim_token, state, next_task, attempts, error, edited,
-              workspace, priority, run_after, queue_name)
+              workspace, priority, run_after, queue_name, version)
  WHERE job.id = ended.id AND job.claim_token = ended.claim_token
    AND job.state IN ('PROCESSING', 'STOPPING')
 RETURNING job.id
@@ -69,5 +70,6 @@ def _columns(outcome: Outcome) -> tuple[object, ...]:
     claim, row = outcome.claim, outcome.row
     ended = (claim.job_id, claim.token, row.state, row.next_task, outcome.attempts, outcome.error)
     if not outcome.edited:
-        return (*ended, False, None, None, None, None)
-    return (*ended, True, row.workspace, row.priority, row.run_after, row.queue_name)
+        return (*ended, False, None, None, None, None, None)
+    edits = (row.workspace, row.priority, row.run_after, row.queue_name, row.version)
+    return (*ended, True, *edits)

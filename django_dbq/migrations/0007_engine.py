@@ -3,7 +3,9 @@
 from typing import Any
 
 import django.core.validators
+from django.core.management.base import CommandError
 from django.db import migrations, models
+from django.db.models.functions import Length
 
 import django_dbq.ids
 import django_dbq.indexes
@@ -14,8 +16,8 @@ def tune_postgresql(apps: Any, schema_editor: Any) -> None:
     """Leave room for updates on each page, and let autovacuum come before the bloat does."""
     if schema_editor.connection.vendor == "postgresql":
         schema_editor.execute(
-            "ALTER TABLE django_dbq_job SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02,"
-            " autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0)"
+            "ALTER TABLE django_dbq_job SET (fillfactor = 50, autovacuum_vacuum_threshold = 1000,"
+            " autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0)"
         )
 
 
@@ -28,33 +30,42 @@ def untune_postgresql(apps: Any, schema_editor: Any) -> None:
         )
 
 
+def refuse_what_would_not_fit(apps: Any, schema_editor: Any) -> None:
+    """Stop a downgrade before it has changed anything: MariaDB could not roll it back halfway."""
+    jobs = apps.get_model("django_dbq", "Job").objects.using(schema_editor.connection.alias)
+    for column, limit in [("name", 100), ("next_task", 100), ("queue_name", 20)]:
+        too_long = jobs.annotate(length=Length(column)).filter(length__gt=limit)
+        if example := too_long.values_list(column, flat=True).first():
+            raise CommandError(
+                f"{too_long.count()} job(s) have a {column} longer than the {limit} characters that"
+                f" django-db-queue has room for, such as {example!r}: delete or change them first."
+            )
+
+
 class Migration(migrations.Migration):
     dependencies = [("django_dbq", "0001_squashed_0006_alter_job_state")]
     operations = [
-        migrations.AlterField(
-            "job",
-            "id",
-            models.UUIDField(
-                default=django_dbq.ids.uuid7, editable=False, primary_key=True, serialize=False
-            ),
+        # Nothing that the database sees, but SQLite would copy the whole table for each.
+        migrations.SeparateDatabaseAndState(
+            state_operations=[
+                migrations.AlterField(
+                    "job",
+                    "id",
+                    models.UUIDField(
+                        default=django_dbq.ids.uuid7,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                migrations.AlterField(
+                    "job",
+                    "workspace",
+                    django_dbq.workspace.WorkspaceField(blank=True, default=dict, null=True),
+                ),
+            ]
         ),
-        migrations.AlterField("job", "name", models.CharField(max_length=255)),
-        migrations.AlterField("job", "next_task", models.CharField(blank=True, max_length=255)),
-        migrations.AlterField(
-            "job", "queue_name", models.CharField(default="default", max_length=255)
-        ),
-        migrations.AlterField(
-            "job",
-            "priority",
-            models.SmallIntegerField(
-                default=0,
-                validators=[
-                    django.core.validators.MinValueValidator(-(2**15)),
-                    django.core.validators.MaxValueValidator(2**15 - 1),
-                ],
-            ),
-        ),
-        migrations.AlterField("job", "run_after", models.DateTimeField(blank=True, null=True)),
+        # Those that lose an index come first: SQLite makes the indexes anew with each copy.
         migrations.AlterField(
             "job",
             "state",
@@ -73,9 +84,21 @@ class Migration(migrations.Migration):
         ),
         migrations.AlterField(
             "job",
-            "workspace",
-            django_dbq.workspace.WorkspaceField(blank=True, default=dict, null=True),
+            "priority",
+            models.SmallIntegerField(
+                default=0,
+                validators=[
+                    django.core.validators.MinValueValidator(-(2**15)),
+                    django.core.validators.MaxValueValidator(2**15 - 1),
+                ],
+            ),
         ),
+        migrations.AlterField("job", "run_after", models.DateTimeField(blank=True, null=True)),
+        migrations.AlterField(
+            "job", "queue_name", models.CharField(default="default", max_length=255)
+        ),
+        migrations.AlterField("job", "name", models.CharField(max_length=255)),
+        migrations.AlterField("job", "next_task", models.CharField(blank=True, max_length=255)),
         migrations.AddField("job", "claim_token", models.UUIDField(editable=False, null=True)),
         migrations.AddField("job", "worker", models.UUIDField(editable=False, null=True)),
         migrations.AddField(
@@ -87,6 +110,9 @@ class Migration(migrations.Migration):
         migrations.AddField("job", "started", models.DateTimeField(editable=False, null=True)),
         migrations.AddField("job", "finished", models.DateTimeField(editable=False, null=True)),
         migrations.AddField("job", "error", models.TextField(editable=False, null=True)),
+        migrations.AddField(
+            "job", "version", models.SmallIntegerField(db_default=1, default=1, editable=False)
+        ),
         migrations.AddField(
             "job", "dedupe_key", models.CharField(editable=False, max_length=255, null=True)
         ),
@@ -105,5 +131,12 @@ class Migration(migrations.Migration):
                 fields=["queue_name", "-priority", "created"], name="django_dbq_job_claim"
             ),
         ),
-        migrations.RunPython(tune_postgresql, untune_postgresql, elidable=True),
+        # A router that knows the model only by its name must be told it.
+        migrations.RunPython(
+            tune_postgresql, untune_postgresql, elidable=True, hints={"model_name": "job"}
+        ),
+        # The last here, so that it is the first on the way back.
+        migrations.RunPython(
+            migrations.RunPython.noop, refuse_what_would_not_fit, hints={"model_name": "job"}
+        ),
     ]

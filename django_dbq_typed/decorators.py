@@ -1,0 +1,99 @@
+"""``@step`` and ``@job``: the names that are imported to describe a job."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar, overload
+
+from pydantic import BaseModel
+
+from django_dbq.errors import InvalidJob
+from django_dbq.registry import DEFAULT_PRIORITY, DEFAULT_QUEUE
+from django_dbq_typed.definitions import JobDefinition
+from django_dbq_typed.errors import JobDefinitionError
+from django_dbq_typed.steps import AsyncStep, Step, SyncStep
+
+W = TypeVar("W", bound=BaseModel)
+
+
+class _JobDecorator:
+    """What ``job(name=...)`` returns: it makes a job of the one function that it decorates."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.options = options
+
+    @overload
+    def __call__(self, function: SyncStep[W]) -> JobDefinition[W]: ...
+    @overload
+    def __call__(self, function: AsyncStep[W]) -> JobDefinition[W]: ...
+    def __call__(self, function: Any) -> Any:
+        return _define(steps=[Step(function)], **self.options)
+
+
+@overload
+def step(function: SyncStep[W]) -> Step[W]: ...
+@overload
+def step(function: AsyncStep[W]) -> Step[W]: ...
+def step(function: Any) -> Any:
+    """Make a step of a function, to be listed in ``job(steps=[...])``.
+
+    Raises ``JobDefinitionError`` for a function that is not at the top of a module, or whose
+    argument is not annotated as ``JobContext[MyWorkspace]``.
+    """
+    return Step(function)
+
+
+@overload
+def job(
+    *, name: str, queue: str = ..., priority: int = ..., version: int = ...
+) -> _JobDecorator: ...
+@overload
+def job(
+    *,
+    name: str,
+    steps: Sequence[Step[W]],
+    queue: str = ...,
+    priority: int = ...,
+    version: int = ...,
+) -> JobDefinition[W]: ...
+def job(
+    *,
+    name: str,
+    steps: Sequence[Step[Any]] | None = None,
+    queue: str = DEFAULT_QUEUE,
+    priority: int = DEFAULT_PRIORITY,
+    version: int = 1,
+) -> Any:
+    """Make a job: of the function that this decorates, or of several steps.
+
+    ``name``: as rows and ``Job.objects.create`` know it. ``queue``, ``priority``: those of jobs
+    that are created without any. ``version``: of the workspace, see ``JobDefinition.upgrade``.
+    Raises ``JobDefinitionError``, which says where and what to write instead.
+    """
+    options: dict[str, Any] = {
+        "name": name,
+        "queue": queue,
+        "priority": priority,
+        "version": version,
+    }
+    return _JobDecorator(options) if steps is None else _define(steps=steps, **options)
+
+
+def _define(*, steps: Sequence[Step[Any]], name: str, **options: Any) -> JobDefinition[Any]:
+    if not steps:
+        raise JobDefinitionError(f"The job {name!r} has no steps: write steps=[my_step, ...].")
+    for position, each in enumerate(steps):
+        if not isinstance(each, Step):
+            raise JobDefinitionError(
+                f"steps[{position}] of the job {name!r} is {each!r}, and no step: put"
+                " @step above it."
+            )
+        if each.model is not steps[0].model:
+            raise JobDefinitionError.at(
+                each.function,
+                f"The steps of the job {name!r} disagree on its workspace: {steps[0].path} works"
+                f" on {steps[0].model.__name__}, and {each.path} on {each.model.__name__}. Give"
+                " them the same model.",
+            )
+    try:
+        return JobDefinition(name=name, steps=steps, **options)
+    except InvalidJob as error:
+        raise JobDefinitionError.at(steps[0].function, str(error)) from None

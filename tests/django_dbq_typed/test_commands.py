@@ -1,0 +1,80 @@
+"""``manage.py jobs`` and ``manage.py check_jobs``."""
+
+import json
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from django_dbq.models import Job
+from tests.typed_app import jobs
+
+pytestmark = pytest.mark.django_db
+
+
+def run(command: str, **options: object) -> str:
+    out = StringIO()
+    call_command(command, stdout=out, **options)
+    return out.getvalue()
+
+
+class TestJobs:
+    def test_lists_plain_and_typed_jobs(self) -> None:
+        listed = run("jobs")
+        assert (
+            "three  queue=default priority=0 model=-\n"
+            "    tests.tasks.first\n    tests.tasks.second\n    tests.tasks.third\n"
+        ) in listed
+        assert (
+            "welcome  queue=mail priority=1 model=tests.typed_app.jobs.Welcome\n"
+            "    tests.typed_app.jobs.welcome\n"
+        ) in listed
+
+    def test_prints_the_schema_of_a_typed_job(self) -> None:
+        schema = json.loads(run("jobs", schema="welcome"))
+        assert schema["properties"]["user_id"]["type"] == "integer"
+        assert schema["required"] == ["user_id"]
+
+    def test_a_plain_or_unknown_job_has_no_schema(self) -> None:
+        with pytest.raises(CommandError, match="a plain one"):
+            run("jobs", schema="three")
+        with pytest.raises(CommandError, match="no job 'nope'"):
+            run("jobs", schema="nope")
+
+
+class TestCheckJobs:
+    def test_passes_when_everything_would_run(self) -> None:
+        jobs.welcome.enqueue(workspace=jobs.Welcome(user_id=1))
+        old = jobs.post.enqueue(workspace=jobs.Address(street="s", city="c", country="FR"))
+        Job.objects.filter(pk=old.pk).update(version=1, workspace={"address": "a, b"})
+        Job.objects.create(name="three")
+        assert run("check_jobs") == "All 3 unfinished job(s) would run.\n"
+
+    def test_says_which_jobs_would_fail_and_why(self) -> None:
+        invalid = jobs.welcome.enqueue(workspace=jobs.Welcome(user_id=1))
+        Job.objects.update(workspace={})
+        removed = Job.objects.create(name="three", next_task="tests.tasks.removed")
+        unknown = Job.objects.create(name="three")
+        Job.objects.filter(pk=unknown.pk).update(name="renamed")
+        stuck = jobs.talk.enqueue(workspace=jobs.Talk())
+        Job.objects.filter(pk=stuck.pk).update(version=9)
+        Job.objects.create(name="three")
+        Job.objects.create(name="three", next_task="tests.tasks.removed", state="COMPLETE")
+        out = StringIO()
+        with pytest.raises(CommandError, match=r"4 of 5 unfinished job\(s\) would fail") as raised:
+            call_command("check_jobs", stdout=out)
+        assert raised.value.returncode == 1
+        lines = out.getvalue()
+        assert f"welcome {invalid.pk} (NEW): 1 validation error for Welcome\nuser_id\n" in lines
+        assert (
+            f"three {removed.pk} (NEW): The job 'three' has no task 'tests.tasks.removed'" in lines
+        )
+        assert f"renamed {unknown.pk} (NEW): There is no job 'renamed'" in lines
+        assert f"talk {stuck.pk} (NEW): A workspace of version 9" in lines
+
+    @pytest.mark.django_db(databases=["default", "other"])
+    def test_looks_at_the_database_that_it_is_told(self) -> None:
+        Job.objects.using("other").create(name="three", next_task="tests.tasks.removed")
+        assert run("check_jobs") == "All 0 unfinished job(s) would run.\n"
+        with pytest.raises(CommandError):
+            run("check_jobs", database="other")

@@ -1,0 +1,147 @@
+"""Mistakes in a definition are errors at its import, with file, line and what to write instead."""
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.test import override_settings
+from pydantic import BaseModel
+
+from django_dbq import registry
+from django_dbq_typed import JobContext, JobDefinitionError, job, step
+from tests.typed_app import jobs
+
+if TYPE_CHECKING:
+    from tests.typed_app.jobs import Count as OnlyForTheChecker
+
+
+class Cat(BaseModel):
+    name: str = ""
+
+
+class Dog(BaseModel):
+    name: str = ""
+
+
+@pytest.fixture(autouse=True)
+def _registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget what a test defines."""
+    monkeypatch.setattr(registry, "_registered", dict(registry.registered()))
+
+
+def feed(context: JobContext[Cat]) -> None: ...
+
+
+def walk(context: JobContext[Dog]) -> None: ...
+
+
+def unannotated(context):  # type: ignore[no-untyped-def]
+    ...
+
+
+def of_a_dict(context: dict[str, Any]) -> None: ...
+
+
+def of_no_model(context: JobContext[int]) -> None:  # type: ignore[type-var]
+    ...
+
+
+def without_arguments() -> None: ...
+
+
+def unreadable(context: "JobContext[OnlyForTheChecker]") -> None: ...
+
+
+class Steps:
+    def method(self, context: JobContext[Cat]) -> None: ...
+
+
+def nested() -> Any:
+    def inner(context: JobContext[Cat]) -> None: ...
+
+    return inner
+
+
+@pytest.mark.parametrize(
+    ("function", "problem"),
+    [
+        (unannotated, "does not say which workspace it works on: write def my_step"),
+        (of_a_dict, "does not say which workspace"),
+        (of_no_model, "does not say which workspace"),
+        (without_arguments, "does not say which workspace"),
+        (unreadable, "cannot be read: name 'OnlyForTheChecker' is not defined"),
+        (Steps.method, "define it with `def` at the top of a module"),
+        (nested(), "define it with `def` at the top of a module"),
+        (lambda context: None, "define it with `def` at the top of a module"),
+    ],
+)
+def test_a_function_that_cannot_be_a_step(function: Any, problem: str) -> None:
+    place = rf"test_decorators\.py:{function.__code__.co_firstlineno}: "
+    for define in (step, job(name="job")):
+        with pytest.raises(JobDefinitionError, match=place) as raised:
+            define(function)
+        assert problem in str(raised.value)
+    assert "job" not in registry.names()
+
+
+def test_what_is_no_function_cannot_be_a_step() -> None:
+    with pytest.raises(JobDefinitionError, match="only functions can be steps"):
+        step(Steps().method)
+    with pytest.raises(JobDefinitionError, match="only functions can be steps"):
+        step(print)
+
+
+def test_steps_have_to_agree_on_their_workspace() -> None:
+    with pytest.raises(JobDefinitionError, match=r"test_decorators.py:\d+.*feed works on Cat, and"):
+        job(name="mixed", steps=[step(feed), step(walk)])  # type: ignore[arg-type]
+
+
+def test_a_second_job_of_the_same_name() -> None:
+    with pytest.raises(
+        JobDefinitionError, match=r"test_decorators.py:\d+: There is a job 'welcome'"
+    ):
+        job(name="welcome")(feed)
+
+
+@override_settings(JOBS={"plain": ["tests.tasks.noop"]})
+def test_a_job_of_a_name_that_the_settings_have() -> None:
+    with pytest.raises(JobDefinitionError, match=r"already, in settings\.JOBS"):
+        job(name="plain")(feed)
+
+
+def test_a_step_twice_in_a_job() -> None:
+    with pytest.raises(JobDefinitionError, match="twice"):
+        job(name="circle", steps=[step(feed), step(feed)])
+
+
+def test_a_job_without_steps_or_with_plain_functions() -> None:
+    with pytest.raises(JobDefinitionError, match="has no steps"):
+        job(name="empty", steps=[])
+    with pytest.raises(JobDefinitionError, match="put @step above it"):
+        job(name="plain functions", steps=[feed])  # type: ignore[arg-type]
+
+
+def test_a_hook_of_another_workspace() -> None:
+    definition = job(name="cats")(feed)
+    with pytest.raises(JobDefinitionError, match=r"annotate its context as JobContext\[Cat\]"):
+        definition.pre_task_hook(walk)  # type: ignore[arg-type]
+
+
+def test_a_second_hook_of_a_kind() -> None:
+    definition = job(name="cats")(feed)
+    definition.post_task_hook(feed)
+    with pytest.raises(JobDefinitionError, match="has a post_task_hook already"):
+        definition.post_task_hook(feed)
+
+
+@pytest.mark.parametrize("version", [0, 2, 3])
+def test_an_upgrade_from_a_version_that_needs_none(version: int) -> None:
+    definition = job(name="cats", version=2)(feed)
+    with pytest.raises(JobDefinitionError, match="The job 'cats' has version 2"):
+        definition.upgrade(from_version=version)(lambda stored: stored)
+
+
+def test_a_definition_compiles_into_what_an_entry_is() -> None:
+    spec = registry.get("talk")
+    entry = {"tasks": [step.path for step in jobs.talk.steps]}
+    assert spec.tasks == registry.compile_entry("talk", entry).tasks
+    assert registry.get("welcome").queue == "mail"

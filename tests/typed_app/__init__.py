@@ -1,0 +1,1 @@
+"""An application with typed jobs, found as those of any application are."""
