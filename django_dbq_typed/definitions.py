@@ -142,6 +142,11 @@ class JobDefinition(Generic[W]):
         return workspaces.load(self.model, self._upgraded(stored, version))
 
     def _upgraded(self, stored: Any, version: int) -> Any:
+        if version > self.version:
+            raise NoUpgrade(
+                f"The workspace is of version {version} of the job {self.name!r}, and this code has"
+                f" version {self.version}: it was written by newer code."
+            )
         while version != self.version:
             if version not in self._upgrades:
                 raise NoUpgrade(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import django_dbq
+import django_dbq_typed
 
 ROOT = Path(django_dbq.__file__).parent
 
@@ -40,6 +41,14 @@ def imports(path: Path) -> set[str]:
 
 def rooms_of(path: Path) -> set[str]:
     return {name.split(".")[1] for name in imports(path) if name.startswith("django_dbq.")}
+
+
+TYPED = Path(django_dbq_typed.__file__).parent
+
+
+@pytest.mark.parametrize("path", sorted(TYPED.rglob("*.py")), ids=lambda path: path.name)
+def test_the_typed_layer_knows_only_the_registry_errors_and_models(path: Path) -> None:
+    assert rooms_of(path) <= {"registry", "errors", "models"}
 
 
 FILES = sorted(ROOT.rglob("*.py"))

@@ -54,7 +54,8 @@ def test_a_malformed_entry_says_what_is_wrong(entry: object, problem: str) -> No
 
 def test_only_well_formed_jobs_are_offered_to_workers() -> None:
     with override_settings(JOBS={"good": ["a.b"], "bad": []}):
-        assert registry.names() == ["good"]
+        assert "good" in registry.names()
+        assert "bad" not in registry.names()
 
 
 def test_a_task_that_is_not_listed_is_refused() -> None:

@@ -55,7 +55,7 @@ class TestCheckJobs:
         Job.objects.update(workspace={})
         removed = Job.objects.create(name="three", next_task="tests.tasks.removed")
         unknown = Job.objects.create(name="three")
-        Job.objects.filter(pk=unknown.pk).update(name="renamed")
+        Job.objects.filter(pk=unknown.pk).update(name="gone")
         stuck = jobs.talk.enqueue(workspace=jobs.Talk())
         Job.objects.filter(pk=stuck.pk).update(version=9)
         Job.objects.create(name="three")
@@ -69,8 +69,8 @@ class TestCheckJobs:
         assert (
             f"three {removed.pk} (NEW): The job 'three' has no task 'tests.tasks.removed'" in lines
         )
-        assert f"renamed {unknown.pk} (NEW): There is no job 'renamed'" in lines
-        assert f"talk {stuck.pk} (NEW): A workspace of version 9" in lines
+        assert f"gone {unknown.pk} (NEW): There is no job 'gone'" in lines
+        assert f"talk {stuck.pk} (NEW): The workspace is of version 9" in lines
 
     @pytest.mark.django_db(databases=["default", "other"])
     def test_looks_at_the_database_that_it_is_told(self) -> None:
