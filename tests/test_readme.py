@@ -23,11 +23,19 @@ def blocks(text: str, language: str) -> list[str]:
 
 def run(command: str, folder: Path) -> str:
     environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "DBQ_"))
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("DJANGO_", "DBQ_"))
     }
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     ran = subprocess.run(
-        command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        command,
+        shell=True,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout
@@ -43,10 +51,10 @@ def test_the_quickstart_works_in_a_fresh_project(tmp_path: Path) -> None:
         with (tmp_path / name).open("a") as file:
             file.write(code)
 
-    [_install, session] = blocks(quickstart, "console")
+    [_install, *sessions] = blocks(quickstart, "console")
     expected: list[str] = []
     printed: list[str] = []
-    for line in session.splitlines():
+    for line in "".join(sessions).splitlines():
         if line.startswith("$ "):
             printed += run(line[2:], tmp_path).splitlines()
         else:
