@@ -10,6 +10,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django_dbq.conf import conf
 from django_dbq.errors import WorkspaceError
 
+# Made once, since json.dumps() makes one for each call that has options.
+_encoder = json.JSONEncoder(allow_nan=False)
+
 #: MariaDB reads no JSON that is nested deeper; and no workspace has a use for it.
 MAX_DEPTH = 30
 
@@ -25,7 +28,7 @@ def encode_workspace(workspace: object, *, stored: str | None = None) -> str:
     works on the others.
     """
     try:
-        text = json.dumps(workspace, allow_nan=False)
+        text = _encoder.encode(workspace)
     except (TypeError, ValueError, RecursionError) as error:
         raise WorkspaceError(_explain(workspace, error)) from error
     if text == stored:
@@ -53,7 +56,7 @@ def encode_workspace(workspace: object, *, stored: str | None = None) -> str:
 
 def stored_text(workspace: object) -> str:
     """Return what ``encode_workspace`` is to take as stored: the text of what a row was read as."""
-    return json.dumps(workspace)
+    return _encoder.encode(workspace)
 
 
 def decode_workspace(text: str) -> Any:

@@ -1,6 +1,7 @@
 """A typed job: what it is made of, and the ways to create and read its rows."""
 
 import inspect
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -252,7 +253,11 @@ class JobDefinition(Generic[W]):
         self._write_back(context)
 
     def _write_back(self, context: JobContext[W]) -> None:
-        context.job.workspace = self._validate(context.workspace)
+        stored = workspaces.dump(context.workspace)
+        # What is as it was read is valid; as text, for which True is not 1.
+        if json.dumps(stored) != json.dumps(context.job.workspace):
+            workspaces.load(self.model, stored)
+            context.job.workspace = stored
         context.job.version = self.version
 
 

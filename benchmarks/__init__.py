@@ -1,0 +1,1 @@
+"""What the queue costs, measured side by side in one run; quote the ratios."""
