@@ -5,6 +5,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -36,6 +37,19 @@ REASONS = {
     "bad_bytes.py": "SyntaxError: invalid or missing encoding declaration",
 }
 
+LOSING = """
+from examples import demo
+
+def run_worker(run=demo.run_worker):
+    from django_dbq.models import Job
+    seconds = run()
+    Job.objects.filter(state="FAILED").update(state="PROCESSING")
+    return seconds
+
+demo.run_worker = run_worker
+raise SystemExit(demo.main([]))
+"""
+
 
 class Demo:
     """A directory in which the demo is run, and what it leaves there."""
@@ -46,6 +60,10 @@ class Demo:
 
     def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         return self._python("-m", "examples.demo", *arguments)
+
+    def run_with_lost_jobs(self) -> "subprocess.CompletedProcess[str]":
+        """Run the demo with a worker that leaves behind what it should have called FAILED."""
+        return self._python("-c", LOSING)
 
     def manage(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         return self._python("examples/manage.py", *arguments)
@@ -104,14 +122,22 @@ def test_a_sample_of_the_standard_library_is_indexed(demo: Demo) -> None:
     run = demo.run("--limit", "50")
 
     assert (run.returncode, run.stderr) == (0, ""), run.stderr
-    states: dict[str, int] = dict(demo.query("SELECT state, COUNT(*) FROM django_dbq_job GROUP BY state"))
+    states: dict[str, int] = dict(
+        demo.query("SELECT state, COUNT(*) FROM django_dbq_job GROUP BY state")
+    )
     assert sum(states.values()) == 50
     assert states.keys() <= {"COMPLETE", "FAILED"}
+    report = run.stdout.partition("Jobs by state")[2]
+    # Some systems install the library without its tests, and these files are among them.
+    if Path(sysconfig.get_path("stdlib"), "test/tokenizedata/bad_coding.py").exists():
+        assert states["FAILED"] > 0
+        assert re.search(r"^test/tokenizedata/bad.* in (read|parse)\n +SyntaxError: ", report, re.M)
     assert demo.query("SELECT COUNT(*) FROM library_index_module") == [(states["COMPLETE"],)]
     # The seconds, the log and the widths are the same for a whole library.
     assert re.search(r"^50 jobs in \d+\.\d seconds: \d+ jobs per second\.$", run.stdout, re.M)
     assert "examples/manage.py runserver" in run.stdout
-    report = run.stdout.partition("Jobs by state")[2]
+    for title in ("Found", "Most imported", "Largest modules", "Files that failed"):
+        assert title in report
     assert max(len(line) for line in report.splitlines()) <= 80
     assert demo.query("SELECT username, is_superuser FROM auth_user") == [("demo", 1)]
 
@@ -128,7 +154,7 @@ def test_files_that_do_not_parse_or_decode_fail_with_their_reason(
     failures = lines.index("Files that failed: 3")
     shown = "\n".join(lines[failures:])
     for path, reason in REASONS.items():
-        assert re.search(rf"^{path} .*\n    {re.escape(reason)}", shown, re.M), shown
+        assert re.search(rf"^{path} .*\n  {re.escape(reason)}", shown, re.M), shown
     failed = demo.query(
         "SELECT json_extract(workspace, '$.path'), error FROM django_dbq_job WHERE state = 'FAILED'"
     )
@@ -192,6 +218,14 @@ def test_nothing_to_index_is_an_error(demo: Demo, small_library: Path) -> None:
 
     assert run.returncode == 1
     assert "Something is wrong: of 0 jobs" in run.stderr
+
+
+def test_jobs_that_have_not_ended_are_an_error(demo: Demo, small_library: Path) -> None:
+    run = demo.run_with_lost_jobs()
+
+    assert run.returncode == 1
+    assert "Something is wrong: of 7 jobs, 4 are COMPLETE and 0 FAILED" in run.stderr
+    assert re.search(r"^PROCESSING +3 ", run.stdout, re.M)
 
 
 def test_the_project_passes_its_checks_and_has_all_its_migrations(demo: Demo) -> None:
