@@ -46,7 +46,7 @@ def main() -> None:
         for number in range(ROUNDS):
             plain, typed = drain("plain"), drain("typed")
             ratios.append(typed / plain)
-            print(f"round {number + 1}: plain {plain:,.0f}/s, typed {typed:,.0f}/s, {ratios[-1]:.2f}")
+            print(f"{number + 1}: plain {plain:,.0f}/s, typed {typed:,.0f}/s, {ratios[-1]:.2f}")
         print(f"typed / plain: median {statistics.median(ratios):.2f}, lowest {min(ratios):.2f}")
 
 

@@ -40,6 +40,13 @@ class Batch:
         self.running = claim
         return job, claim
 
+    def next_unstarted(self) -> Claim | None:
+        """Return the claim of the job that would be started next, without taking it."""
+        try:
+            return self._unstarted[0][1]
+        except IndexError:
+            return None
+
     def end(self, outcome: Outcome) -> None:
         """Keep the outcome of the running job until it is written."""
         self._ended.append(outcome)
@@ -73,7 +80,13 @@ class BatchSize:
     def __init__(self) -> None:
         self.size = 1
 
-    def adapt(self, slowest: float) -> None:
-        """Follow the slowest task of the batch that ended, in seconds."""
+    def adapt(self, slowest: float, *, overtaken: bool = False) -> None:
+        """Follow the slowest task of the batch that ended, in seconds.
+
+        ``overtaken``: the batch held jobs that had to make way for the next task of another one.
+        """
+        if overtaken:
+            self.size = 1
+            return
         fitting = int(TARGET_SECONDS / slowest) if slowest > 0 else LARGEST_BATCH
         self.size = max(1, min(fitting, self.size * 2, LARGEST_BATCH))

@@ -11,7 +11,7 @@ from django.db import DataError, IntegrityError, connections
 from django_dbq import registry
 from django_dbq.backends import backend_for
 from django_dbq.batch import TARGET_SECONDS, Batch, BatchSize
-from django_dbq.claims import Outcome
+from django_dbq.claims import JobValues, Outcome
 from django_dbq.execution import describe, execute, release
 from django_dbq.logs import logfmt
 from django_dbq.models import Job
@@ -102,25 +102,38 @@ class Worker:
         return True
 
     def _run_batch(self) -> None:
-        """Run what is held, as long as that is no more work than a batch should be."""
+        """Run what is held; hand back what would keep others waiting, or has been overtaken."""
         begin = self.clock()
         slowest = 0.0
+        overtaken = False
         while started := self._batch.start():
             job, claim = started
             now = self.clock()
             # Asked behind start(), so that a request is seen here or finds the job running.
-            if self.stop or now - begin > 2 * TARGET_SECONDS:
-                self._batch.end(release(claim))
-                continue
-            if self._is_too_new(job):
+            hand_back = self.stop or overtaken or now - begin > 2 * TARGET_SECONDS
+            if hand_back or self._is_too_new(job):
                 self._batch.end(release(claim))
                 continue
             self._last_start = now
             job.stop_requests = self.stop
-            self._batch.end(execute(job, claim))
+            outcome = execute(job, claim)
+            self._batch.end(outcome)
             slowest = max(slowest, self.clock() - now)
-        self._batch_size.adapt(slowest)
+            overtaken = self._goes_on_first(outcome)
+        self._batch_size.adapt(slowest, overtaken=overtaken)
         self._finish(self._batch.take_ended())
+
+    def _goes_on_first(self, outcome: Outcome) -> bool:
+        """Return whether the job's next task has to run before what is still held."""
+        following = self._batch.next_unstarted()
+        row = outcome.row
+        if following is None or row.state not in Job.WAITING or row.queue_name not in self.queues:
+            return False
+        return self._rank(row) < self._rank(following.row)
+
+    def _rank(self, row: JobValues) -> tuple[int, int]:
+        """Return the job's place among others: by queue, in the order given, then by priority."""
+        return self.queues.index(row.queue_name), -row.priority
 
     def _finish(self, outcomes: Sequence[Outcome]) -> None:
         """Write the outcomes; one that the database refuses fails its own job, and no other."""

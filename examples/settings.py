@@ -22,12 +22,12 @@ LOG = DIRECTORY / "demo.log"
 JOBS = {
     "index_file": {
         "tasks": [
-            "examples.library_index.jobs.read",
-            "examples.library_index.jobs.parse",
-            "examples.library_index.jobs.store",
+            "examples.library_index.tasks.read",
+            "examples.library_index.tasks.parse",
+            "examples.library_index.tasks.store",
         ],
-        "creation_hook": "examples.library_index.jobs.name_module",
-        "failure_hook": "examples.library_index.jobs.forget",
+        "creation_hook": "examples.library_index.tasks.name_module",
+        "failure_hook": "examples.library_index.tasks.forget",
     },
 }
 
@@ -83,6 +83,7 @@ USE_TZ = True
 INSTALLED_APPS = [
     "examples.library_index",
     "django_dbq",
+    "django_dbq_typed",  # finds the typed jobs in library_index.jobs
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

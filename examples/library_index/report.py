@@ -7,6 +7,7 @@ from itertools import zip_longest
 from django.db.models import Count, Sum
 
 from django_dbq.models import Job
+from examples.library_index.jobs import sum_up_package
 from examples.library_index.models import Definition, Import, Module
 
 WIDTH = 79
@@ -28,7 +29,7 @@ def report() -> str:
             "",
             *_side_by_side(
                 _table("Most imported, by modules", _most_imported()),
-                _table("Largest modules, by lines", _largest()),
+                _table("Largest packages, by lines", _largest()),
             ),
             "",
             *_failures(),
@@ -57,7 +58,10 @@ def _most_imported() -> Rows:
 
 
 def _largest() -> Rows:
-    return Module.objects.order_by("-lines", "name").values_list("name", "lines")[:MAX_RANKED]
+    ended = Job.objects.filter(name=sum_up_package.name, state=Job.STATES.COMPLETE)
+    summaries = [sum_up_package.workspace_of(job) for job in ended]
+    summaries.sort(key=lambda summary: (-summary.lines, summary.package))
+    return [(summary.package, summary.lines) for summary in summaries[:MAX_RANKED]]
 
 
 def _failures() -> list[str]:

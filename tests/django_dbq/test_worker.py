@@ -68,12 +68,35 @@ class TestOrder:
         self, work: Work, events: list[str], settings: Settings
     ) -> None:
         settings.JOBS = {
-            "job": ["tests.tasks.note", "tests.django_dbq.test_worker.note_second"],
+            "job": ["tests.django_dbq.test_worker.create_urgent", "tests.tasks.note"],
             "note": ["tests.tasks.note"],
         }
-        Job.objects.create(name="job", workspace={"note": "first", "then": "urgent"})
+        Job.objects.create(name="job", workspace={"note": "second task"})
         work()
-        assert events == ["note first", "note second"]
+        assert events == ["first task", "note urgent", "note second task"]
+
+    def test_all_tasks_of_a_job_go_before_a_lower_priority(
+        self, work: Work, events: list[str]
+    ) -> None:
+        """Also when both were claimed together."""
+        for _ in range(20):
+            note("quick", priority=3)
+        for priority in (1, 2):
+            Job.objects.create(name="three", priority=priority)
+        note("low")
+        work()
+        assert [event.split()[0] for event in events[20:-1]] == ["first", "second", "third"] * 2
+        assert events[-1] == "note low"
+
+    def test_all_tasks_of_a_job_go_before_a_later_queue(
+        self, work: Work, events: list[str]
+    ) -> None:
+        for _ in range(20):
+            note("quick", queue_name="first")
+        note("low", queue_name="second", priority=9)
+        Job.objects.create(name="three", queue_name="first")
+        work("first", "second")
+        assert events[-1] == "note low"
 
     def test_states_that_do_not_wait_are_left_alone(self, work: Work, events: list[str]) -> None:
         for state in (Job.STATES.PROCESSING, Job.STATES.STOPPING, *Job.FINISHED):
@@ -82,8 +105,9 @@ class TestOrder:
         assert events == []
 
 
-def note_second(job: Job) -> None:
-    tasks.record("note second")
+def create_urgent(job: Job) -> None:
+    tasks.record("first task")
+    note("urgent", priority=1)
 
 
 class Clock:
@@ -152,6 +176,8 @@ class TestBatches:
         for _ in range(20):
             size.adapt(0.0)
         assert size.size == LARGEST_BATCH
+        size.adapt(0.0, overtaken=True)
+        assert size.size == 1
 
     def test_many_quick_jobs_take_few_claims(self, monkeypatch: pytest.MonkeyPatch) -> None:
         Job.objects.bulk_enqueue(Job(name="query") for _ in range(200))

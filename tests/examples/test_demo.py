@@ -123,7 +123,9 @@ def test_a_sample_of_the_standard_library_is_indexed(demo: Demo) -> None:
 
     assert (run.returncode, run.stderr) == (0, ""), run.stderr
     states: dict[str, int] = dict(
-        demo.query("SELECT state, COUNT(*) FROM django_dbq_job GROUP BY state")
+        demo.query(
+            "SELECT state, COUNT(*) FROM django_dbq_job WHERE name = 'index_file' GROUP BY state"
+        )
     )
     assert sum(states.values()) == 50
     assert states.keys() <= {"COMPLETE", "FAILED"}
@@ -134,9 +136,9 @@ def test_a_sample_of_the_standard_library_is_indexed(demo: Demo) -> None:
         assert re.search(r"^test/tokenizedata/bad.* in (read|parse)\n +SyntaxError: ", report, re.M)
     assert demo.query("SELECT COUNT(*) FROM library_index_module") == [(states["COMPLETE"],)]
     # The seconds, the log and the widths are the same for a whole library.
-    assert re.search(r"^50 jobs in \d+\.\d seconds: \d+ jobs per second\.$", run.stdout, re.M)
+    assert re.search(r"^\d+ jobs in \d+\.\d seconds: \d+ jobs per second\.$", run.stdout, re.M)
     assert "examples/manage.py runserver" in run.stdout
-    for title in ("Found", "Most imported", "Largest modules", "Files that failed"):
+    for title in ("Found", "Most imported", "Largest packages", "Files that failed"):
         assert title in report
     assert max(len(line) for line in report.splitlines()) <= 80
     assert demo.query("SELECT username, is_superuser FROM auth_user") == [("demo", 1)]
@@ -149,7 +151,7 @@ def test_files_that_do_not_parse_or_decode_fail_with_their_reason(
 
     assert (run.returncode, run.stderr) == (0, ""), run.stderr
     lines = run.stdout.splitlines()
-    assert re.search(r"^COMPLETE +4 ", run.stdout, re.M)
+    assert re.search(r"^COMPLETE +5 ", run.stdout, re.M)
     assert re.search(r"^FAILED +3 ", run.stdout, re.M)
     failures = lines.index("Files that failed: 3")
     shown = "\n".join(lines[failures:])
@@ -195,7 +197,7 @@ def test_tasks_that_run_again_leave_the_same_index(demo: Demo, small_library: Pa
     demo.change("UPDATE django_dbq_job SET state = 'NEW', next_task = ''")
     worker = demo.manage("worker", "--burst", "--rate_limit", "0")
 
-    assert "4 job(s) complete, 3 failed" in worker.stdout
+    assert "5 job(s) complete, 3 failed" in worker.stdout
     assert demo.query(f"{index} ON d.module_id = m.id ORDER BY 1, 2") == before
 
 
@@ -208,6 +210,20 @@ def test_a_file_that_no_longer_parses_leaves_the_index(demo: Demo, small_library
 
     paths = {path for (path,) in demo.query("SELECT path FROM library_index_module")}
     assert paths == {"package/__init__.py", "package/inner.py", "package/loop.py"}
+
+
+def test_typed_jobs_sum_up_the_packages_when_their_files_are_indexed(
+    demo: Demo, small_library: Path
+) -> None:
+    run = demo.run()
+
+    summaries = demo.query(
+        "SELECT json_extract(workspace, '$.package'), json_extract(workspace, '$.modules'),"
+        " json_extract(workspace, '$.lines'), priority FROM django_dbq_job"
+        " WHERE name = 'sum_up_package'"
+    )
+    assert summaries == [("package", 3, 7, -1)]
+    assert re.search(r"Largest packages, by lines\n.*\n.* package +7$", run.stdout, re.M)
 
 
 def test_nothing_to_index_is_an_error(demo: Demo, small_library: Path) -> None:
@@ -224,7 +240,7 @@ def test_jobs_that_have_not_ended_are_an_error(demo: Demo, small_library: Path) 
     run = demo.run_with_lost_jobs()
 
     assert run.returncode == 1
-    assert "Something is wrong: of 7 jobs, 4 are COMPLETE and 0 FAILED" in run.stderr
+    assert "Something is wrong: of 8 jobs, 5 are COMPLETE and 0 FAILED" in run.stderr
     assert re.search(r"^PROCESSING +3 ", run.stdout, re.M)
 
 
