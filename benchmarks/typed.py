@@ -6,7 +6,6 @@ the ratio of their throughputs, round by round.
 
 import os
 import statistics
-import sys
 import time
 from io import StringIO
 
@@ -51,4 +50,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
