@@ -1,17 +1,27 @@
 """``@step`` and ``@job``: the names that are imported to describe a job."""
 
-from collections.abc import Sequence
-from typing import Any, TypeVar, overload
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypedDict, TypeVar, Unpack, overload
 
 from pydantic import BaseModel
 
 from django_dbq.errors import InvalidJob
-from django_dbq.registry import DEFAULT_PRIORITY, DEFAULT_QUEUE
+from django_dbq.registry import DEFAULT_PRIORITY, DEFAULT_QUEUE, HOOKS
+from django_dbq_typed.context import JobContext
 from django_dbq_typed.definitions import JobDefinition
 from django_dbq_typed.errors import JobDefinitionError
 from django_dbq_typed.steps import AsyncStep, Step, SyncStep
 
 W = TypeVar("W", bound=BaseModel)
+
+
+class Hooks(TypedDict, Generic[W], total=False):
+    """The hooks of a job, given as options; ``@my_job.failure_hook`` and so on do the same."""
+
+    creation_hook: Callable[[JobContext[W]], None]
+    pre_task_hook: Callable[[JobContext[W]], None]
+    post_task_hook: Callable[[JobContext[W]], None]
+    failure_hook: Callable[[JobContext[W], Exception], None]
 
 
 class _JobDecorator:
@@ -43,7 +53,12 @@ def step(function: Any) -> Any:
 
 @overload
 def job(
-    *, name: str, queue: str = ..., priority: int = ..., version: int = ...
+    *,
+    name: str,
+    queue: str = ...,
+    priority: int = ...,
+    version: int = ...,
+    **hooks: Unpack[Hooks[Any]],
 ) -> _JobDecorator: ...
 @overload
 def job(
@@ -53,6 +68,7 @@ def job(
     queue: str = ...,
     priority: int = ...,
     version: int = ...,
+    **hooks: Unpack[Hooks[W]],
 ) -> JobDefinition[W]: ...
 def job(
     *,
@@ -61,23 +77,27 @@ def job(
     queue: str = DEFAULT_QUEUE,
     priority: int = DEFAULT_PRIORITY,
     version: int = 1,
+    **hooks: Unpack[Hooks[Any]],
 ) -> Any:
     """Make a job: of the function that this decorates, or of several steps.
 
     ``name``: as rows and ``Job.objects.create`` know it. ``queue``, ``priority``: those of jobs
     that are created without any. ``version``: of the workspace, see ``JobDefinition.upgrade``.
-    Raises ``JobDefinitionError``, which says where and what to write instead.
+    ``hooks``: functions, by the names that they have in an entry of ``JOBS``. Raises ``JobDefinitionError``, which says where and what to write instead.
     """
     options: dict[str, Any] = {
         "name": name,
         "queue": queue,
         "priority": priority,
         "version": version,
+        "hooks": hooks,
     }
     return _JobDecorator(options) if steps is None else _define(steps=steps, **options)
 
 
-def _define(*, steps: Sequence[Step[Any]], name: str, **options: Any) -> JobDefinition[Any]:
+def _define(
+    *, steps: Sequence[Step[Any]], name: str, hooks: Hooks[Any], **options: Any
+) -> JobDefinition[Any]:
     if not steps:
         raise JobDefinitionError(f"The job {name!r} has no steps: write steps=[my_step, ...].")
     for position, each in enumerate(steps):
@@ -94,6 +114,14 @@ def _define(*, steps: Sequence[Step[Any]], name: str, **options: Any) -> JobDefi
                 " them the same model.",
             )
     try:
-        return JobDefinition(name=name, steps=steps, **options)
+        definition = JobDefinition(name=name, steps=steps, **options)
     except InvalidJob as error:
         raise JobDefinitionError.at(steps[0].function, str(error)) from None
+    for hook, function in hooks.items():
+        if hook not in HOOKS:
+            raise JobDefinitionError.at(
+                steps[0].function,
+                f"The job {name!r} has no option {hook!r}; hooks are: {', '.join(HOOKS)}.",
+            )
+        getattr(definition, hook)(function)
+    return definition

@@ -1,13 +1,11 @@
 """A typed job: what it is made of, and the ways to create and read its rows."""
 
-import inspect
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import sync_to_async
 from django.utils import timezone
 from pydantic import BaseModel
 
@@ -17,6 +15,7 @@ from django_dbq.registry import WorkspaceRules
 from django_dbq_typed import workspaces
 from django_dbq_typed.context import JobContext
 from django_dbq_typed.errors import JobDefinitionError, NoUpgrade
+from django_dbq_typed.running import as_engine_function, synchronous
 from django_dbq_typed.steps import Step, model_of, path_of
 
 W = TypeVar("W", bound=BaseModel)
@@ -51,14 +50,14 @@ class JobDefinition(Generic[W]):
                 conceal=self._conceal,
                 schema=self.model.model_json_schema,
             ),
-            functions={step.path: self._as_task(step) for step in steps},
+            functions={step.path: as_engine_function(self, step.function) for step in steps},
         )
         registry.register(self._spec)
 
     def __call__(self, context: JobContext[W]) -> None:
         """Run the steps one after the other on a context, as a unit test does."""
         for step in self.steps:
-            _call(step.function, context)
+            synchronous(step.function)(context)
 
     def __repr__(self) -> str:
         return f"<JobDefinition {self.name} of {self.model.__name__}>"
@@ -219,50 +218,8 @@ class JobDefinition(Generic[W]):
                 function,
                 f"The job {self.name!r} has a {hook} already: {getattr(self._spec, hook)}.",
             )
-        functions = {**self._spec.functions, path: self._as_hook(function)}
+        functions = {**self._spec.functions, path: as_engine_function(self, function)}
         changes: dict[str, Any] = {hook: path, "functions": functions}
         self._spec = replace(self._spec, **changes)
         registry.register(self._spec, replacing=True)
         return function
-
-    # What the engine calls
-
-    def _as_task(self, step: Step[W]) -> Callable[[Job], None]:
-        def task(job: Job) -> None:
-            self._run(step.function, job)
-
-        return task
-
-    def _as_hook(self, function: Callable[..., Any]) -> Callable[..., None]:
-        def hook(job: Job, *error: BaseException) -> None:
-            self._run(function, job, *error)
-
-        return hook
-
-    def _run(self, function: Callable[..., Any], job: Job, *error: BaseException) -> None:
-        """Call the function with the job's context, and keep what it makes of the workspace."""
-        context = JobContext(workspace=self.workspace_of(job), job=job)
-        try:
-            _call(function, context, *error)
-        except BaseException as raised:
-            try:
-                self._write_back(context)
-            except Exception as invalid:  # noqa: BLE001 - the first error is the one to tell
-                raised.add_note(f"What it made of the workspace was dropped: {invalid}")
-            raise
-        self._write_back(context)
-
-    def _write_back(self, context: JobContext[W]) -> None:
-        stored = workspaces.dump(context.workspace)
-        # What is as it was read is valid; as text, for which True is not 1.
-        if json.dumps(stored) != json.dumps(context.job.workspace):
-            workspaces.load(self.model, stored)
-            context.job.workspace = stored
-        context.job.version = self.version
-
-
-def _call(function: Callable[..., Any], *arguments: object) -> None:
-    if inspect.iscoroutinefunction(function):
-        async_to_sync(function)(*arguments)
-    else:
-        function(*arguments)

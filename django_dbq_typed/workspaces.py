@@ -6,7 +6,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, PydanticInvalidForJsonSchema, ValidationError
 from pydantic.types import Secret, SecretBytes, SecretStr
-from pydantic_core import InitErrorDetails, PydanticCustomError, to_jsonable_python
+from pydantic_core import InitErrorDetails, PydanticCustomError, to_json, to_jsonable_python
 from pydantic_core.core_schema import ErrorType
 
 W = TypeVar("W", bound=BaseModel)
@@ -33,6 +33,14 @@ def dump(workspace: BaseModel) -> Any:
     return _reveal(stored, values)
 
 
+def text_of(workspace: BaseModel) -> bytes:
+    """Return what ``dump`` would as text, to see whether it changes; in clear as well."""
+    if has_secrets(type(workspace)):
+        return to_json(dump(workspace))
+    serializer = workspace.__pydantic_serializer__
+    return serializer.to_json(workspace, by_alias=False, round_trip=True, warnings=False)
+
+
 def load(model: type[W], stored: Any) -> W:
     """Return the model of a stored workspace.
 
@@ -40,7 +48,7 @@ def load(model: type[W], stored: Any) -> W:
     """
     try:
         # From JSON, in which a date is text, as strict models want to know it.
-        return model.model_validate_json(json.dumps(stored), by_alias=False, by_name=True)
+        return model.model_validate_json(to_json(stored), by_alias=False, by_name=True)
     except ValidationError as error:
         raise _without_input(error) from None
 

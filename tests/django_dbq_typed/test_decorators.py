@@ -126,6 +126,20 @@ def test_a_hook_of_another_workspace() -> None:
         definition.pre_task_hook(walk)  # type: ignore[arg-type]
 
 
+def on_failure(context: JobContext[Cat], error: Exception) -> None: ...
+
+
+def test_hooks_may_be_given_as_options() -> None:
+    definition = job(name="cats", pre_task_hook=feed, failure_hook=on_failure)(feed)
+    assert registry.get("cats").pre_task_hook == f"{__name__}.feed"
+    assert registry.get("cats").failure_hook == f"{__name__}.on_failure"
+    several = job(name="more cats", steps=definition.steps, failure_hook=on_failure)
+    assert registry.get("more cats").failure_hook == f"{__name__}.on_failure"
+    assert several.model is Cat
+    with pytest.raises(JobDefinitionError, match="no option 'falure_hook'; hooks are: creation"):
+        job(name="wrong", steps=definition.steps, falure_hook=on_failure)  # type: ignore[call-overload]
+
+
 def test_a_second_hook_of_a_kind() -> None:
     definition = job(name="cats")(feed)
     definition.post_task_hook(feed)

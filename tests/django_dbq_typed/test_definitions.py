@@ -12,6 +12,7 @@ from django.utils import timezone
 from pydantic import SecretStr, ValidationError
 
 from django_dbq.models import Job
+from django_dbq.stopping import StopRequests
 from django_dbq_typed import JobContext
 from tests import tasks
 from tests.typed_app import jobs
@@ -170,6 +171,23 @@ class TestRun:
         assert (job.state, job.workspace) == ("FAILED", {"user_id": "nobody"})
         assert "1 validation error for Welcome\nuser_id\n" in str(job.error)
         assert events == []
+
+
+class TestContext:
+    def test_tells_about_the_job(self) -> None:
+        job = jobs.welcome.enqueue(workspace=jobs.Welcome(user_id=1))
+        job.attempts = 3
+        context = JobContext(workspace=jobs.Welcome(user_id=1), job=job)
+        assert (context.id, context.name, context.attempt) == (job.pk, "welcome", 3)
+
+    def test_tells_whether_the_worker_was_asked_to_stop(self) -> None:
+        requests = StopRequests()
+        job = Job(name="welcome")
+        job.stop_requests = requests
+        context = JobContext(workspace=jobs.Welcome(user_id=1), job=job)
+        assert not context.stopping
+        requests.request()
+        assert context.stopping
 
 
 class TestVersions:

@@ -1,0 +1,62 @@
+"""A step or hook as the engine calls it: with the job, where the function takes a context."""
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from asgiref.sync import async_to_sync
+from pydantic import BaseModel
+
+from django_dbq.models import Job
+from django_dbq_typed import workspaces
+from django_dbq_typed.context import JobContext
+
+if TYPE_CHECKING:
+    from django_dbq_typed.definitions import JobDefinition
+
+W = TypeVar("W", bound=BaseModel)
+
+
+def synchronous(function: Callable[..., Any]) -> Callable[..., object]:
+    """Return the function in a form that ends when its work does."""
+    if inspect.iscoroutinefunction(function):
+        called: Callable[..., object] = async_to_sync(function)
+        return called
+    return function
+
+
+def as_engine_function(
+    definition: "JobDefinition[W]", function: Callable[..., Any]
+) -> Callable[..., None]:
+    """Return a task or hook that runs the function on the typed workspace of a job.
+
+    What the function makes of the workspace goes back to the job, also when it raises. Raises what
+    the function raises, or pydantic's ``ValidationError`` for a workspace that the model refuses,
+    before or afterwards; the job keeps the last valid one.
+    """
+    call = synchronous(function)
+
+    def run(job: Job, *error: BaseException) -> None:
+        context = JobContext(workspace=definition.workspace_of(job), job=job)
+        before = workspaces.text_of(context.workspace)
+        try:
+            call(context, *error)
+        except BaseException as raised:
+            try:
+                _write_back(definition, context, before)
+            except Exception as invalid:  # noqa: BLE001 - the first error is the one to tell
+                raised.add_note(f"What it made of the workspace was dropped: {invalid}")
+            raise
+        _write_back(definition, context, before)
+
+    return run
+
+
+def _write_back(definition: "JobDefinition[W]", context: JobContext[W], before: bytes) -> None:
+    job = context.job
+    # What is as it was read is valid; and is stored, unless it had to be upgraded.
+    if job.version == definition.version and workspaces.text_of(context.workspace) == before:
+        return
+    stored = workspaces.dump(context.workspace)
+    workspaces.load(definition.model, stored)
+    job.workspace, job.version = stored, definition.version
