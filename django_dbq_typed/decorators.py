@@ -83,7 +83,8 @@ def job(
 
     ``name``: as rows and ``Job.objects.create`` know it. ``queue``, ``priority``: those of jobs
     that are created without any. ``version``: of the workspace, see ``JobDefinition.upgrade``.
-    ``hooks``: functions, by the names that they have in an entry of ``JOBS``. Raises ``JobDefinitionError``, which says where and what to write instead.
+    ``hooks``: functions, by the names that they have in an entry of ``JOBS``. Raises
+    ``JobDefinitionError``, which says where and what to write instead.
     """
     options: dict[str, Any] = {
         "name": name,
