@@ -106,6 +106,21 @@ def test_the_second_signal_hands_everything_back_at_once(
     assert (job.state, job.attempts, job.claim_token) == (Job.STATES.NEW, 0, None)
 
 
+def test_the_second_signal_loses_no_outcome(
+    worker_process: StartWorker, record: Path, tmp_path: Path
+) -> None:
+    """Batches grow from 1 to 2, 4 and 8: the last three quick jobs are claimed with the slow one."""
+    Job.objects.bulk_enqueue(Job(name="noop", priority=1) for _ in range(10))
+    Job.objects.create(name="wait_for_file", workspace={"file": str(tmp_path / "never")})
+    worker = worker_process("--rate_limit", "0")
+    wait_for(lambda: "waiting" in record.read_text())
+    worker.signal(signal.SIGTERM)
+    wait_for(lambda: states()["STOPPING"] == 1)
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 1
+    assert states() == {"COMPLETE": 10, "NEW": 1}
+
+
 def test_a_worker_stops_while_it_waits_for_its_rate_limit(
     worker_process: StartWorker, record: Path
 ) -> None:

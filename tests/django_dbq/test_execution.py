@@ -223,6 +223,7 @@ class TestEdits:
         job = run("edit_everything", "noop")
         assert (job.state, job.next_task) == (Job.STATES.READY, "tests.tasks.noop")
         assert (job.workspace, job.priority, job.queue_name) == ({"edited": True}, 7, "elsewhere")
+        assert job.attempts == 0
         assert job.run_after is not None
         assert job.run_after > timezone.now()
 

@@ -233,14 +233,44 @@ class TestBatches:
                 seen.append((row.state, row.attempts))
             return execute(job, claim)
 
+        finished: list[Outcome] = []
+        finish = worker.backend.finish
+
+        def finishing(outcomes: list[Outcome]) -> list[Outcome]:
+            finished.extend(outcomes)
+            return finish(outcomes)
+
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("django_dbq.worker.execute", executing)
+            patch.setattr(worker.backend, "finish", finishing)
             worker.run()
         assert seen == [("PROCESSING", 1)]
+        of_unlucky = [outcome for outcome in finished if outcome.claim.job_id == unlucky.pk]
+        assert [outcome.row.state for outcome in of_unlucky] == ["NEW", "COMPLETE"]
         unlucky.refresh_from_db()
         # Claimed twice, run once.
         assert (unlucky.state, unlucky.attempts) == (Job.STATES.COMPLETE, 1)
         assert events.count("note unlucky") == 1
+
+
+class TestUnknownJobs:
+    def test_are_warned_of_once(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr("django_dbq.worker.UNKNOWN_INTERVAL", 0)
+        note("never")
+        Job.objects.update(name="gone")
+        worker = Worker(queues=["default"], using="default", rate_limit=0)
+        looks: list[float] = []
+
+        def sleep(seconds: float) -> None:
+            looks.append(seconds)
+            if len(looks) == 5:
+                worker.stop.request()
+
+        worker.stop.sleep = sleep  # type: ignore[method-assign]
+        worker.run()
+        assert caplog.text.count("event=unknown_job name=gone") == 1
 
 
 class TestRefusedOutcomes:
@@ -280,6 +310,18 @@ class TestStop:
         assert [event.split()[0] for event in events] == ["terminating", "ended"]
         assert (running.state, waiting.state) == (Job.STATES.COMPLETE, Job.STATES.NEW)
         assert waiting.attempts == 0
+
+    @pytest.mark.django_db(transaction=True)
+    def test_what_was_claimed_together_is_handed_back(self, events: list[str]) -> None:
+        running = Job.objects.create(name="terminate_own_worker", priority=1)
+        for _ in range(4):
+            note("never")
+        worker = Worker(queues=["default"], using="default", rate_limit=0)
+        worker._batch_size.size = 5
+        worker.run()
+        assert [event.split()[0] for event in events] == ["terminating", "ended"]
+        others = Job.objects.exclude(pk=running.pk)
+        assert set(others.values_list("state", "attempts", "claim_token")) == {("NEW", 0, None)}
 
     def test_a_stop_before_the_start_claims_nothing(self, events: list[str]) -> None:
         note("never")

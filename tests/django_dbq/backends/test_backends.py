@@ -157,6 +157,14 @@ class TestFinish:
         assert row.workspace == {"a": [1, "é", None]}
         assert (row.priority, row.queue_name, row.run_after) == (-3, "other", later)
 
+    def test_leaves_alone_what_was_not_edited_and_others_changed(self, backend: Backend) -> None:
+        Job.objects.create(name="noop")
+        [(_, held)] = claim(backend)
+        Job.objects.update(workspace={"by": "another"}, priority=3)
+        assert backend.finish([complete(held)]) == []
+        row = Job.objects.get()
+        assert (row.state, row.workspace, row.priority) == ("COMPLETE", {"by": "another"}, 3)
+
     def test_writes_each_outcome_to_its_own_job(self, backend: Backend) -> None:
         Job.objects.bulk_enqueue(Job(name="three", workspace={"i": i}) for i in range(4))
         held = [claim for _, claim in claim(backend)]
@@ -204,6 +212,7 @@ class TestFinish:
     def test_of_a_released_claim_leaves_the_job_as_it_was(self, backend: Backend) -> None:
         Job.objects.create(name="three", workspace={"a": 1})
         Job.objects.create(name="three", state="READY", next_task="tests.tasks.second")
+        Job.objects.create(name="noop", state="READY", attempts=2, error="ValueError: once more")
         columns = ("pk", "state", "next_task", "workspace", "attempts", "error", "claim_token")
         before = list(Job.objects.order_by("pk").values(*columns))
         for job, held in claim(backend):
