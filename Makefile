@@ -30,6 +30,7 @@ check: $(VENV)/.development ## lint, format and types, without changing anything
 	$(BIN)/ruff format --check
 	DJANGO_SETTINGS_MODULE=tests.settings $(BIN)/mypy
 	DJANGO_SETTINGS_MODULE=examples.settings $(BIN)/mypy examples
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(VENV)/.development ## put the code in its format
 	$(BIN)/ruff check --fix

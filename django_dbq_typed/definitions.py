@@ -10,7 +10,7 @@ from django.utils import timezone
 from pydantic import BaseModel
 
 from django_dbq import registry
-from django_dbq.models import Job
+from django_dbq.models import Job, JobQuerySet
 from django_dbq.registry import WorkspaceRules
 from django_dbq_typed import workspaces
 from django_dbq_typed.context import JobContext
@@ -79,8 +79,7 @@ class JobDefinition(Generic[W]):
         definition's, unless given. ``using``: the database. Raises pydantic's ``ValidationError``.
         """
         columns = self._columns(run_after=run_after, priority=priority, queue=queue)
-        jobs = Job.objects.using(using) if using else Job.objects.all()
-        return jobs.create(workspace=self._checked(workspace), **columns)
+        return JobQuerySet(Job, using=using).create(workspace=self._checked(workspace), **columns)
 
     async def aenqueue(
         self,
@@ -109,8 +108,7 @@ class JobDefinition(Generic[W]):
         """Create a job for each workspace: all of them or, if one is not valid, none."""
         columns = self._columns(run_after=run_after, priority=priority, queue=queue)
         prepared = [Job(workspace=self._checked(workspace), **columns) for workspace in workspaces]
-        jobs = Job.objects.using(using) if using else Job.objects.all()
-        return jobs.bulk_enqueue(prepared, batch_size=batch_size)
+        return JobQuerySet(Job, using=using).bulk_enqueue(prepared, batch_size=batch_size)
 
     def _columns(
         self, *, run_after: datetime | timedelta | None, priority: int | None, queue: str | None

@@ -111,6 +111,6 @@ def _without_input(error: ValidationError) -> ValidationError:
         if kind not in _KNOWN_ERRORS:
             # As a template, in which braces stand for values of the context.
             message = line["msg"].replace("{", "{{").replace("}", "}}")
-            kind = PydanticCustomError(line["type"], message)
+            kind = PydanticCustomError(line["type"], message)  # pyright: ignore[reportArgumentType]
         details.append(InitErrorDetails(type=kind, loc=line["loc"], input=None, ctx=context))
     return ValidationError.from_exception_data(error.title, details, hide_input=True)

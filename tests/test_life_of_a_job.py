@@ -109,7 +109,7 @@ def test_the_second_signal_hands_everything_back_at_once(
 def test_the_second_signal_loses_no_outcome(
     worker_process: StartWorker, record: Path, tmp_path: Path
 ) -> None:
-    """Batches grow from 1 to 2, 4 and 8: the last three quick jobs are claimed with the slow one."""
+    """Batches grow: 1, 2, 4, 8, the last of which holds three quick jobs and the slow one."""
     Job.objects.bulk_enqueue(Job(name="noop", priority=1) for _ in range(10))
     Job.objects.create(name="wait_for_file", workspace={"file": str(tmp_path / "never")})
     worker = worker_process("--rate_limit", "0")

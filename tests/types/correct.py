@@ -1,0 +1,100 @@
+"""Typed jobs as users write them. Nothing of this is ever run."""
+
+import uuid
+from collections.abc import Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Any, assert_type
+
+from pydantic import BaseModel
+
+from django_dbq.models import Job
+from django_dbq_typed import JobContext, JobDefinition, Step, job, step
+
+
+class Welcome(BaseModel):
+    user_id: int
+    sent: bool = False
+
+
+class CatsImport(BaseModel):
+    url: str
+    rows: int = 0
+
+
+@job(name="types_welcome", queue="mail", priority=1)
+def welcome(context: JobContext[Welcome]) -> None:
+    assert_type(context.workspace, Welcome)
+    assert_type(context.workspace.user_id, int)
+    assert_type(context.job, Job)
+    assert_type(context.id, uuid.UUID)
+    assert_type(context.name, str)
+    assert_type(context.attempt, int)
+    assert_type(context.stopping, bool)
+    context.workspace.sent = True
+
+
+@job(name="types_async", version=2)
+async def welcome_later(context: JobContext[Welcome]) -> None:
+    context.workspace.sent = True
+
+
+@step
+def download(context: JobContext[CatsImport]) -> None:
+    context.workspace.rows += 1
+
+
+@step
+async def parse(context: JobContext[CatsImport]) -> None:
+    context.workspace.rows += 1
+
+
+def plain_hook(context: JobContext[CatsImport]) -> None: ...
+
+
+cats = job(name="types_cats", steps=[download, parse], pre_task_hook=plain_hook)
+
+
+@welcome.creation_hook
+def created(context: JobContext[Welcome]) -> None: ...
+
+
+@welcome.pre_task_hook
+def before(context: JobContext[Welcome]) -> None: ...
+
+
+@welcome.post_task_hook
+def after(context: JobContext[Welcome]) -> None: ...
+
+
+@welcome.failure_hook
+def failed(context: JobContext[Welcome], error: Exception) -> None: ...
+
+
+@welcome_later.upgrade(from_version=1)
+def upgraded(stored: dict[str, Any]) -> dict[str, Any]:
+    return {**stored, "sent": False}
+
+
+async def use(row: Job) -> None:
+    assert_type(welcome, JobDefinition[Welcome])
+    assert_type(welcome_later, JobDefinition[Welcome])
+    assert_type(download, Step[CatsImport])
+    assert_type(cats, JobDefinition[CatsImport])
+    assert_type(welcome.enqueue(workspace=Welcome(user_id=1)), Job)
+    welcome.enqueue(
+        workspace=Welcome(user_id=1),
+        run_after=timedelta(minutes=5),
+        priority=2,
+        queue="bulk",
+        using="other",
+    )
+    welcome.enqueue(workspace=Welcome(user_id=1), run_after=datetime.now(UTC))
+    assert_type(await welcome.aenqueue(workspace=Welcome(user_id=1), queue="bulk"), Job)
+    assert_type(welcome.bulk_enqueue([Welcome(user_id=i) for i in range(3)]), list[Job])
+    assert_type(welcome.workspace_of(row), Welcome)
+    assert_type(welcome.workspace_of(row).sent, bool)
+    assert_type(cats.workspace_of(row).rows, int)
+    assert_type(
+        download(JobContext(workspace=CatsImport(url=""))), Coroutine[Any, Any, None] | None
+    )
+    welcome(JobContext(workspace=Welcome(user_id=1)))
