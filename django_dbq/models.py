@@ -1,6 +1,10 @@
 """The job's row, and the ways to create one."""
 
+from __future__ import annotations
+
+import uuid
 from collections.abc import Collection, Iterable
+from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar, Self
 
@@ -31,7 +35,7 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Return those whose ``run_after``, if they have one, has come by the database's clock."""
         return self.filter(Q(run_after=None) | Q(run_after__lte=DatabaseNow()))
 
-    def bulk_enqueue(self, jobs: Iterable["Job"], *, batch_size: int = 1000) -> list["Job"]:
+    def bulk_enqueue(self, jobs: Iterable[Job], *, batch_size: int = 1000) -> list[Job]:
         """Create many jobs at once: all of them, or none.
 
         Unlike ``bulk_create`` it does what ``create`` does: names are checked, ``next_task`` is
@@ -50,7 +54,32 @@ class JobQuerySet(models.QuerySet["Job"]):
         return prepared
 
 
-JobManager = models.Manager.from_queryset(JobQuerySet)
+class JobManager(models.Manager["Job"]):
+    """``Job.objects``, spelt out so that type checkers without a plugin know it."""
+
+    def get_queryset(self) -> JobQuerySet:
+        return JobQuerySet(self.model, using=self._db)
+
+    def waiting(self) -> JobQuerySet:
+        """See ``JobQuerySet.waiting``."""
+        return self.get_queryset().waiting()
+
+    def due(self) -> JobQuerySet:
+        """See ``JobQuerySet.due``."""
+        return self.get_queryset().due()
+
+    def bulk_enqueue(self, jobs: Iterable[Job], *, batch_size: int = 1000) -> list[Job]:
+        """See ``JobQuerySet.bulk_enqueue``."""
+        return self.get_queryset().bulk_enqueue(jobs, batch_size=batch_size)
+
+    # Django's stubs say QuerySet, which does not know the methods of ours.
+    def using(self, alias: str | None) -> JobQuerySet:
+        """See ``QuerySet.using``."""
+        return self.get_queryset().using(alias)
+
+    def all(self) -> JobQuerySet:
+        """See ``QuerySet.all``."""
+        return self.get_queryset()
 
 
 class Job(models.Model):
@@ -75,38 +104,64 @@ class Job(models.Model):
     RUNNING: ClassVar = (STATES.PROCESSING, STATES.STOPPING)
     FINISHED: ClassVar = (STATES.FAILED, STATES.COMPLETE)
 
-    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    created = models.DateTimeField(auto_now_add=True, db_index=True)  # for the retention
-    modified = models.DateTimeField(auto_now=True)
-    name = models.CharField(max_length=NAME_LENGTH)
-    state = models.CharField(max_length=20, choices=STATES.choices, default=STATES.NEW)
-    next_task = models.CharField(max_length=NAME_LENGTH, blank=True)
-    workspace = WorkspaceField(null=True, blank=True, default=dict)
-    queue_name = models.CharField(max_length=NAME_LENGTH, default=DEFAULT_QUEUE)
-    priority = models.SmallIntegerField(
+    id: models.UUIDField[uuid.UUID, uuid.UUID] = models.UUIDField(
+        primary_key=True, default=uuid7, editable=False
+    )
+    created: models.DateTimeField[datetime, datetime] = models.DateTimeField(
+        auto_now_add=True, db_index=True
+    )  # for the retention
+    modified: models.DateTimeField[datetime, datetime] = models.DateTimeField(auto_now=True)
+    name: models.CharField[str, str] = models.CharField(max_length=NAME_LENGTH)
+    state: models.CharField[str, str] = models.CharField(
+        max_length=20, choices=STATES.choices, default=STATES.NEW
+    )
+    next_task: models.CharField[str, str] = models.CharField(max_length=NAME_LENGTH, blank=True)
+    workspace: models.JSONField[Any, Any] = WorkspaceField(null=True, blank=True, default=dict)
+    queue_name: models.CharField[str, str] = models.CharField(
+        max_length=NAME_LENGTH, default=DEFAULT_QUEUE
+    )
+    priority: models.SmallIntegerField[int, int] = models.SmallIntegerField(
         default=DEFAULT_PRIORITY,
         validators=[MinValueValidator(-(2**15)), MaxValueValidator(2**15 - 1)],
     )
-    run_after = models.DateTimeField(null=True, blank=True)
+    run_after: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(
+        null=True, blank=True
+    )
 
     #: Written by each claim, demanded by each write of the worker that claimed.
-    claim_token = models.UUIDField(null=True, editable=False)
+    claim_token: models.UUIDField[uuid.UUID | None, uuid.UUID | None] = models.UUIDField(
+        null=True, editable=False
+    )
     #: The id of the worker process that has, or last had, the job.
-    worker = models.UUIDField(null=True, editable=False)
+    worker: models.UUIDField[uuid.UUID | None, uuid.UUID | None] = models.UUIDField(
+        null=True, editable=False
+    )
     #: How often the current task was started, since the task before it ended.
-    attempts = models.IntegerField(default=0, db_default=0, editable=False)
+    attempts: models.IntegerField[int, int] = models.IntegerField(
+        default=0, db_default=0, editable=False
+    )
     #: How often a worker was lost while it had the job.
-    losses = models.IntegerField(default=0, db_default=0, editable=False)
+    losses: models.IntegerField[int, int] = models.IntegerField(
+        default=0, db_default=0, editable=False
+    )
     #: When the current or last task was claimed.
-    started = models.DateTimeField(null=True, editable=False)
+    started: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(
+        null=True, editable=False
+    )
     #: When the job became COMPLETE or FAILED.
-    finished = models.DateTimeField(null=True, editable=False)
+    finished: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(
+        null=True, editable=False
+    )
     #: The last failure: a traceback whose last line says what went wrong.
-    error = models.TextField(null=True, editable=False)
+    error: models.TextField[str | None, str | None] = models.TextField(null=True, editable=False)
     #: Which version of the job's workspace this is.
-    version = models.SmallIntegerField(default=1, db_default=1, editable=False)
+    version: models.SmallIntegerField[int, int] = models.SmallIntegerField(
+        default=1, db_default=1, editable=False
+    )
     #: At most one unfinished job has a given key.
-    dedupe_key = models.CharField(null=True, max_length=NAME_LENGTH, editable=False)
+    dedupe_key: models.CharField[str | None, str | None] = models.CharField(
+        null=True, max_length=NAME_LENGTH, editable=False
+    )
     #: Whether a worker may claim the job. The database derives it from ``state``, however that is
     #: written. The claim's index uses it since it stays as it is when a job ends, while ``state``
     #: in an index would make every ending rewrite all indexes.
@@ -123,7 +178,7 @@ class Job(models.Model):
         }
     )  # fmt: skip
 
-    objects = JobManager()
+    objects: ClassVar[JobManager] = JobManager()
 
     #: The columns that the creator named; an entry's queue and priority are for the others.
     _given: Collection[str] = ()

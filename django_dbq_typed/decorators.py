@@ -102,7 +102,7 @@ def _define(
     if not steps:
         raise JobDefinitionError(f"The job {name!r} has no steps: write steps=[my_step, ...].")
     for position, each in enumerate(steps):
-        if not isinstance(each, Step):
+        if not isinstance(each, Step):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise JobDefinitionError(
                 f"steps[{position}] of the job {name!r} is {each!r}, and no step: put"
                 " @step above it."

@@ -1,8 +1,9 @@
 """Models to JSON and back: what is stored, what is read, and what people may see."""
 
 import json
+from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, cast, get_args
 
 from pydantic import BaseModel, PydanticInvalidForJsonSchema, ValidationError
 from pydantic.types import Secret, SecretBytes, SecretStr
@@ -94,11 +95,13 @@ def _reveal(stored: Any, values: Any) -> Any:
     """Return ``stored`` with each secret that ``values`` has in the same place, in clear."""
     if isinstance(values, _SECRETS):
         return to_jsonable_python(values.get_secret_value())
-    if isinstance(values, dict) and isinstance(stored, dict) and len(values) == len(stored):
-        pairs = zip(stored.items(), values.values(), strict=True)
+    if isinstance(values, Mapping) and isinstance(stored, Mapping):
+        fields = cast("Mapping[str, Any]", stored)
+        pairs = zip(fields.items(), cast("Mapping[str, Any]", values).values(), strict=True)
         return {key: _reveal(item, value) for (key, item), value in pairs}
     if isinstance(values, list | tuple | set | frozenset) and isinstance(stored, list):
-        return [_reveal(item, value) for item, value in zip(stored, values, strict=True)]
+        items = zip(cast("Iterable[Any]", stored), cast("Iterable[Any]", values), strict=True)
+        return [_reveal(item, value) for item, value in items]
     return stored
 
 
