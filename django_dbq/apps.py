@@ -1,5 +1,7 @@
 """The application ``django_dbq``."""
 
+from importlib import import_module
+
 from django.apps import AppConfig
 
 
@@ -11,4 +13,4 @@ class DjangoDBQConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from django_dbq import checks  # noqa: F401, PLC0415 - registers them
+        import_module("django_dbq.checks")  # which registers them, and needs the models

@@ -62,7 +62,7 @@ class Batch:
 
 
 def _drain(items: deque[T]) -> list[T]:
-    taken = []
+    taken: list[T] = []
     while True:
         try:
             taken.append(items.popleft())

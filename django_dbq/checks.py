@@ -1,7 +1,7 @@
 """What can be known to be wrong before a job runs: ``manage.py check``, and at a worker's start."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from django.apps import AppConfig
 from django.conf import settings
@@ -22,7 +22,7 @@ from django_dbq.upstream import UPSTREAM_MIGRATIONS, char_id_columns, conversion
 @register("django_dbq")
 def check_jobs(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """E001 to E004: every entry of ``settings.JOBS`` is a job that could run."""
-    jobs = getattr(settings, "JOBS", {})
+    jobs: Any = getattr(settings, "JOBS", {})
     if not isinstance(jobs, dict):
         return [
             Error(
@@ -31,7 +31,8 @@ def check_jobs(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckM
                 id="django_dbq.E001",
             )
         ]
-    return [message for name, entry in jobs.items() for message in _check_entry(name, entry)]
+    entries = cast("dict[object, object]", jobs)
+    return [message for name, entry in entries.items() for message in _check_entry(name, entry)]
 
 
 def _check_entry(name: object, entry: object) -> Iterator[CheckMessage]:

@@ -15,7 +15,7 @@ class DatabaseNow(Func):
     Django's ``Now`` gives MySQL's session time instead, which is not what the columns hold.
     """
 
-    output_field = DateTimeField()
+    output_field = DateTimeField()  # pyright: ignore[reportAssignmentType, reportUnknownVariableType]
     arity = 0
 
     def as_postgresql(

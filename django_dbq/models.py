@@ -166,12 +166,12 @@ class Job(models.Model):
     #: written. The claim's index uses it since it stays as it is when a job ends, while ``state``
     #: in an index would make every ending rewrite all indexes.
     waiting = GeneratedField(
-        expression=Q(state__in=["NEW", "READY"]),  # type: ignore[arg-type] # the stubs know no Q here
+        expression=Q(state__in=["NEW", "READY"]),  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] # the stubs know no Q here
         output_field=models.BooleanField(),
         db_persist=True,
     )
 
-    ENGINE_COLUMNS: ClassVar = frozenset(
+    ENGINE_COLUMNS: ClassVar[frozenset[str]] = frozenset(
         {
             "claim_token", "worker", "attempts", "losses", "started", "finished", "error",
             "dedupe_key", "version",
@@ -204,7 +204,7 @@ class Job(models.Model):
     def __str__(self) -> str:
         return f"{self.name} ({self.state})"
 
-    def save(
+    def save(  # pyright: ignore[reportIncompatibleMethodOverride] # by position, as ever
         self,
         force_insert: Any = False,
         force_update: bool = False,
@@ -305,14 +305,14 @@ class Job(models.Model):
             "queue_name": self.queue_name,
         }
 
-    def _do_update(
+    def _do_update(  # pyright: ignore[reportIncompatibleMethodOverride] # whose end varies
         self, base_qs: Any, using: str | None, pk_val: Any, values: Any, *args: Any
     ) -> Any:
         """Write neither what is the engine's nor, while a worker holds the job, its state.
 
         The state of a running job is written with its outcome, and only if it is still ours.
         """
-        kept = self.ENGINE_COLUMNS | ({"state"} if self.held_claim else set())
+        kept: frozenset[str] = self.ENGINE_COLUMNS | ({"state"} if self.held_claim else set[str]())
         values = [value for value in values if value[0].name not in kept]
         if self.held_claim is None:
             return super()._do_update(base_qs, using, pk_val, values, *args)

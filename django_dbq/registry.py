@@ -1,5 +1,9 @@
 """What jobs there are: ``settings.JOBS`` and registered jobs, compiled, behind one look-up."""
 
+# What the settings hold may be anything, until it is compiled.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -35,7 +39,9 @@ class JobSpec:
     priority: int = DEFAULT_PRIORITY
     version: int = 1
     workspace: "WorkspaceRules | None" = None
-    functions: Mapping[str, Callable[..., object]] = field(default_factory=dict)
+    functions: Mapping[str, Callable[..., object]] = field(
+        default_factory=dict[str, Callable[..., object]]
+    )
 
     def task_after(self, task: str) -> str | None:
         """Return the task that follows ``task``, or None behind the last one.

@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from types import FrameType
@@ -39,7 +39,7 @@ class StopRequests:
             self._sleeper.get(timeout=seconds)
 
     @contextmanager
-    def watched(self, act: Callable[[int], None]) -> Iterator[None]:
+    def watched(self, act: Callable[[int], None]) -> Generator[None, None, None]:
         """Listen to the signals, and call ``act`` with the count of each request, in a thread.
 
         The thread can act while the main one is inside a task. Where this is no main thread, which

@@ -125,7 +125,9 @@ def _plan(connection: BaseDatabaseWrapper, columns: list[CharColumn]) -> list[st
     for reference in references:
         if reference.constraint and reference[:2] in ids:
             tables.setdefault(reference.table, set()).add(reference.constraint)
-    drop, change, add = [], [], []
+    drop: list[str] = []
+    change: list[str] = []
+    add: list[str] = []
     for table, column, nullable, comment in columns:
         null = "NULL" if nullable else "NOT NULL"
         change.append(f"ALTER TABLE `{table}` MODIFY `{column}` uuid {null} COMMENT {comment}")

@@ -1,5 +1,8 @@
 """Workspaces as JSON that every supported database can hold, or a clear error."""
 
+# What a workspace holds may be anything, until it is encoded.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 import json
 from collections.abc import Iterator
 from typing import Any
