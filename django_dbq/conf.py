@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -27,9 +27,12 @@ def conf() -> Conf:
 
     Raises ``ImproperlyConfigured`` for a key that is not known or a value of the wrong type.
     """
-    given = getattr(settings, "DBQ", {})
+    given: Any = getattr(settings, "DBQ", {})
+    if not isinstance(given, dict):
+        raise ImproperlyConfigured(f"DBQ must be a dict of settings, not {type(given).__name__}.")
     known = {field.name: field.type for field in fields(Conf)}
-    for key, value in given.items():
+    chosen = cast("dict[str, Any]", given)
+    for key, value in chosen.items():
         if key not in known:
             raise ImproperlyConfigured(
                 f"DBQ[{key!r}] is not a setting of django-dbq; known are: {', '.join(known)}."
@@ -39,7 +42,7 @@ def conf() -> Conf:
             raise ImproperlyConfigured(
                 f"DBQ[{key!r}] must be a whole number above 0, not {value!r}."
             )
-    return Conf(**given)
+    return Conf(**chosen)
 
 
 def _forget(*, setting: str, **_: Any) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar, cast, get_args
 
@@ -17,8 +18,11 @@ _KNOWN_ERRORS = frozenset(get_args(ErrorType))
 CONCEALED = "**********"
 
 
-class Checked(dict[str, Any]):
+@dataclass(frozen=True)
+class Checked:
     """A workspace that has just been validated, on its way to the row."""
+
+    stored: Any
 
 
 def dump(workspace: BaseModel) -> Any:
@@ -61,7 +65,7 @@ def check(model: type[BaseModel], given: Any) -> Any:
     ``ValidationError``.
     """
     if isinstance(given, Checked):
-        return dict(given)
+        return given.stored
     if not isinstance(given, BaseModel):
         try:
             given = model.model_validate_json(json.dumps(given), by_alias=True, by_name=True)

@@ -65,11 +65,12 @@ def test_every_mistake_is_reported() -> None:
     [
         ({"MAX_WORKSPACE": 1}, "not a setting of django-dbq; known are: MAX_WORKSPACE_BYTES"),
         ({"MAX_WORKSPACE_BYTES": "1 MB"}, "whole number above 0"),
+        ("MAX_WORKSPACE_BYTES", "DBQ must be a dict of settings, not str"),
         ({"MAX_WORKSPACE_BYTES": 0}, "whole number above 0"),
         ({"MAX_WORKSPACE_BYTES": True}, "whole number above 0"),
     ],
 )
-def test_a_wrong_dbq_setting_is_an_error(conf: dict[str, object], message: str) -> None:
+def test_a_wrong_dbq_setting_is_an_error(conf: object, message: str) -> None:
     with override_settings(DBQ=conf):
         [problem] = check_conf(None)
     assert problem.id == "django_dbq.E004"

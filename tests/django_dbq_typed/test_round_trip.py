@@ -17,6 +17,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    RootModel,
     SecretBytes,
     SecretStr,
     ValidationError,
@@ -168,6 +169,22 @@ def test_everything_survives_three_steps(workspace: Everything) -> None:
 @given(workspace=st.builds(Strict, day=st.dates(), identifier=st.uuids(), tags=st.sets(text)))
 def test_a_strict_and_frozen_model_survives(workspace: Strict) -> None:
     assert strict.workspace_of(finished(strict.enqueue(workspace=workspace))) == workspace
+
+
+class Numbers(RootModel[list[int]]):
+    """A workspace that is no dict."""
+
+
+@job(name="numbers")
+def double(context: JobContext[Numbers]) -> None:
+    context.workspace.root.append(sum(context.workspace.root))
+
+
+@pytest.mark.django_db
+def test_a_root_model_survives() -> None:
+    row = finished(double.enqueue(workspace=Numbers([1, 2])))
+    assert row.workspace == [1, 2, 3]
+    assert double.workspace_of(row) == Numbers([1, 2, 3])
 
 
 class Renamed(BaseModel):
