@@ -1,6 +1,7 @@
 """The loop: claim, execute, finish; and what happens when it is asked to stop."""
 
 import logging
+import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 POLL_INTERVAL = 0.05
 #: Seconds between two searches for jobs that nobody here knows.
 UNKNOWN_INTERVAL = 60
+#: Seconds that a second request to stop waits for a claim or a finish to end.
+PATIENCE = 5
 
 
 @dataclass(kw_only=True)
@@ -68,6 +71,8 @@ class Worker:
         self.stop = StopRequests()
         self.tally = Tally()
         self._batch = Batch()
+        #: Held while what the batch says and what the database says are not the same.
+        self._writing = threading.Lock()
         self._batch_size = BatchSize()
         self._last_start = float("-inf")
         self._next_unknown_search = float("-inf")
@@ -90,14 +95,16 @@ class Worker:
         """Claim a batch, run it and write what became of it; return whether there was any."""
         self._keep_to_rate_limit()
         limit = 1 if self.rate_limit else self._batch_size.size
-        names = [name for name in registry.names() if name not in self._too_new]
-        if self.stop:
-            return False
-        claimed = self.backend.claim(self.queues, names=names, limit=limit, worker=self.id)
+        known = registry.names()
+        names = [name for name in known if name not in self._too_new]
+        with self._writing:
+            if self.stop:
+                return False
+            claimed = self.backend.claim(self.queues, names=names, limit=limit, worker=self.id)
+            self._batch.hold(claimed)
         if not claimed:
-            self._warn_of_unknown_jobs(names)
+            self._warn_of_unknown_jobs(known)
             return False
-        self._batch.hold(claimed)
         self._run_batch()
         return True
 
@@ -121,7 +128,8 @@ class Worker:
             slowest = max(slowest, self.clock() - now)
             overtaken = self._goes_on_first(outcome)
         self._batch_size.adapt(slowest, overtaken=overtaken)
-        self._finish(self._batch.take_ended())
+        with self._writing:
+            self._finish(self._batch.take_ended())
 
     def _goes_on_first(self, outcome: Outcome) -> bool:
         """Return whether the job's next task has to run before what is still held."""
@@ -158,22 +166,33 @@ class Worker:
 
         Runs in a thread of its own, with a database connection of its own.
         """
+        # Whoever wants to leave at once is not kept for ever by a database that does not answer.
+        locked = self._writing.acquire(timeout=PATIENCE)
         try:
-            running = self._batch.running
-            handed_back = [release(claim) for claim in self._batch.take_unstarted()]
-            if count > 1:
-                handed_back += self._batch.take_ended()
-                handed_back += [release(running)] if running else []
-            if handed_back:
-                self.backend.finish(handed_back)
-            if running and count == 1:
-                self.backend.stop(running)
+            self._let_go(running_too=count > 1)
         except Exception:
             logger.exception("event=stop_request_failed")
         finally:
             connections[self.using].close()
             if count > 1:
                 leave_at_once()
+            if locked:
+                self._writing.release()
+
+    def _let_go(self, *, running_too: bool) -> None:
+        """Hand back what has not started; the running job as well, or mark it as STOPPING."""
+        # Asked for before the outcomes, among which it may be by then.
+        running = self._batch.running
+        outcomes = [release(claim) for claim in self._batch.take_unstarted()]
+        if running_too:
+            ended = self._batch.take_ended()
+            outcomes += ended
+            if running and running not in [outcome.claim for outcome in ended]:
+                outcomes.append(release(running))
+        if outcomes:
+            self.backend.finish(outcomes)
+        if running and not running_too:
+            self.backend.stop(running)
 
     def _keep_to_rate_limit(self) -> None:
         wait = self._last_start + self.rate_limit - self.clock()

@@ -58,6 +58,8 @@ class PostgreSQLBackend(Backend):
         return self._held(Job.objects.using(self.using).raw(_CLAIM, params), token)
 
     def finish(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        if not outcomes:
+            return []
         columns = [list(column) for column in zip(*map(_columns, outcomes), strict=True)]
         with self.connection.cursor() as cursor:
             cursor.execute(_FINISH, columns)

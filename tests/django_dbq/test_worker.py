@@ -2,6 +2,7 @@
 
 import io
 import signal
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -329,6 +330,54 @@ class TestStop:
         worker.stop.request()
         worker.run()
         assert events == []
+
+    @pytest.mark.django_db(transaction=True)
+    @pytest.mark.parametrize("ended", [True, False])
+    def test_a_task_that_ends_while_it_is_handed_back_has_one_outcome(
+        self, monkeypatch: pytest.MonkeyPatch, ended: bool
+    ) -> None:
+        """The second request finds it running, and then among the outcomes as well."""
+        left: list[bool] = []
+        monkeypatch.setattr("django_dbq.worker.leave_at_once", lambda: left.append(True))
+        job = note("once")
+        worker = Worker(queues=["default"], using="default")
+        worker._batch.hold(
+            worker.backend.claim(["default"], names=["note"], limit=1, worker=worker.id)
+        )
+        started = worker._batch.start()
+        assert started is not None
+        if ended:
+            worker._batch.end(execute(*started))
+            worker._batch.running = started[1]
+        worker._on_stop_request(2)
+        job.refresh_from_db()
+        assert left == [True]
+        assert job.state == ("COMPLETE" if ended else "NEW")
+        assert job.claim_token is None
+
+    @pytest.mark.django_db(transaction=True)
+    def test_nobody_leaves_between_a_claim_and_its_holding(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("django_dbq.worker.leave_at_once", lambda: None)
+        job = note("once")
+        worker = Worker(queues=["default"], using="default", rate_limit=0)
+        claim = worker.backend.claim
+        second = threading.Thread(target=worker._on_stop_request, args=[2])
+
+        def claiming(*args: Any, **kwargs: Any) -> Any:
+            claimed = claim(*args, **kwargs)
+            worker.stop.count = 2
+            second.start()
+            second.join(timeout=0.5)
+            assert second.is_alive()
+            return claimed
+
+        monkeypatch.setattr(worker.backend, "claim", claiming)
+        worker._work()
+        second.join()
+        job.refresh_from_db()
+        assert (job.state, job.attempts, job.claim_token) == (Job.STATES.NEW, 0, None)
 
     def test_handlers_are_put_back(self) -> None:
         before = signal.getsignal(signal.SIGTERM)

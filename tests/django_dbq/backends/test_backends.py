@@ -202,6 +202,9 @@ class TestFinish:
         assert backend.finish(outcomes) == outcomes
         assert list(Job.objects.order_by("pk").values()) == before
 
+    def test_of_nothing_is_nothing(self, backend: Backend) -> None:
+        assert backend.finish([]) == []
+
     def test_is_accepted_once(self, backend: Backend) -> None:
         Job.objects.create(name="noop")
         [(_, held)] = claim(backend)
