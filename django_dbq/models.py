@@ -81,6 +81,18 @@ class JobManager(models.Manager["Job"]):
         """See ``QuerySet.all``."""
         return self.get_queryset()
 
+    def filter(self, *conditions: Any, **fields: Any) -> JobQuerySet:
+        """See ``QuerySet.filter``."""
+        return self.get_queryset().filter(*conditions, **fields)
+
+    def exclude(self, *conditions: Any, **fields: Any) -> JobQuerySet:
+        """See ``QuerySet.exclude``."""
+        return self.get_queryset().exclude(*conditions, **fields)
+
+    def order_by(self, *names: Any) -> JobQuerySet:
+        """See ``QuerySet.order_by``."""
+        return self.get_queryset().order_by(*names)
+
 
 class Job(models.Model):
     """A piece of work: one row, run task by task until it is COMPLETE or FAILED.

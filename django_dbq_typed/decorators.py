@@ -1,7 +1,7 @@
 """``@step`` and ``@job``: the names that are imported to describe a job."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Generic, Protocol, TypedDict, TypeVar, Unpack, overload
 
 from pydantic import BaseModel
 
@@ -38,6 +38,15 @@ class _JobDecorator:
         return _define(steps=[Step(function)], **self.options)
 
 
+class _JobDecoratorOf(Protocol[W]):
+    """What ``job(name=..., failure_hook=...)`` returns: its hooks have settled the workspace."""
+
+    @overload
+    def __call__(self, function: SyncStep[W]) -> JobDefinition[W]: ...
+    @overload
+    def __call__(self, function: AsyncStep[W]) -> JobDefinition[W]: ...
+
+
 @overload
 def step(function: SyncStep[W]) -> Step[W]: ...
 @overload
@@ -58,8 +67,16 @@ def job(
     queue: str = ...,
     priority: int = ...,
     version: int = ...,
-    **hooks: Unpack[Hooks[Any]],
 ) -> _JobDecorator: ...
+@overload
+def job(
+    *,
+    name: str,
+    queue: str = ...,
+    priority: int = ...,
+    version: int = ...,
+    **hooks: Unpack[Hooks[W]],
+) -> _JobDecoratorOf[W]: ...
 @overload
 def job(
     *,

@@ -1,7 +1,10 @@
 """The repository itself: what is packed, the migrations, and the tests' own tools."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable, Sequence
 from io import StringIO
@@ -158,3 +161,27 @@ class TestRun:
     ) -> None:
         monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/dbq")
         assert run.main([]) == 1
+
+    def test_a_terminated_run_lets_the_fixtures_of_its_tests_end(self, tmp_path: Path) -> None:
+        started, ended, suite = tmp_path / "started", tmp_path / "ended", tmp_path / "test_it.py"
+        suite.write_text(
+            "import pathlib, time, pytest\n"
+            "@pytest.fixture\n"
+            "def resource():\n"
+            f"    yield pathlib.Path({str(started)!r}).touch()\n"
+            f"    pathlib.Path({str(ended)!r}).touch()\n"
+            "def test_it(resource):\n"
+            "    time.sleep(60)\n"
+        )
+        # Ctrl-C is ignored, as in a background command of a shell.
+        ignoring = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]
+        arguments = ["-c", str(ROOT / "pyproject.toml"), str(suite)]
+        command = [*ignoring, sys.executable, "-m", "tests.run", *arguments]
+        url = f"sqlite:///{tmp_path}/mine"
+        with subprocess.Popen(command, env=os.environ | {"DATABASE_URL": url}) as runner:
+            while not started.exists():
+                assert runner.poll() is None
+                time.sleep(0.05)
+            runner.terminate()
+            assert runner.wait(timeout=25) == 128 + signal.SIGTERM
+        assert ended.exists()

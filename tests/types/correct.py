@@ -7,7 +7,7 @@ from typing import Any, assert_type
 
 from pydantic import BaseModel
 
-from django_dbq.models import Job
+from django_dbq.models import Job, JobQuerySet
 from django_dbq_typed import JobContext, JobDefinition, Step, job, step
 
 
@@ -54,6 +54,17 @@ def plain_hook(context: JobContext[CatsImport]) -> None: ...
 cats = job(name="types_cats", steps=[download, parse], pre_task_hook=plain_hook)
 
 
+def goodbye_failed(context: JobContext[Welcome], error: Exception) -> None: ...
+
+
+@job(name="types_goodbye", failure_hook=goodbye_failed)
+def goodbye(context: JobContext[Welcome]) -> None: ...
+
+
+@job(name="types_goodbye_later", failure_hook=goodbye_failed)
+async def goodbye_later(context: JobContext[Welcome]) -> None: ...
+
+
 @welcome.creation_hook
 def created(context: JobContext[Welcome]) -> None: ...
 
@@ -78,6 +89,8 @@ def upgraded(stored: dict[str, Any]) -> dict[str, Any]:
 async def use(row: Job) -> None:
     assert_type(welcome, JobDefinition[Welcome])
     assert_type(welcome_later, JobDefinition[Welcome])
+    assert_type(goodbye, JobDefinition[Welcome])
+    assert_type(goodbye_later, JobDefinition[Welcome])
     assert_type(download, Step[CatsImport])
     assert_type(cats, JobDefinition[CatsImport])
     assert_type(welcome.enqueue(workspace=Welcome(user_id=1)), Job)
@@ -91,6 +104,14 @@ async def use(row: Job) -> None:
     welcome.enqueue(workspace=Welcome(user_id=1), run_after=datetime.now(UTC))
     assert_type(await welcome.aenqueue(workspace=Welcome(user_id=1), queue="bulk"), Job)
     assert_type(welcome.bulk_enqueue([Welcome(user_id=i) for i in range(3)]), list[Job])
+    welcome.bulk_enqueue(
+        (Welcome(user_id=i) for i in range(3)),
+        run_after=timedelta(minutes=5),
+        priority=2,
+        queue="bulk",
+        using="other",
+        batch_size=100,
+    )
     assert_type(welcome.workspace_of(row), Welcome)
     assert_type(welcome.workspace_of(row).sent, bool)
     assert_type(cats.workspace_of(row).rows, int)
@@ -98,3 +119,13 @@ async def use(row: Job) -> None:
         download(JobContext(workspace=CatsImport(url=""))), Coroutine[Any, Any, None] | None
     )
     welcome(JobContext(workspace=Welcome(user_id=1)))
+
+
+def read(row: Job) -> None:
+    assert_type(row.name, str)
+    assert_type(row.error, str | None)
+    assert_type(Job.objects.create(name="types_welcome"), Job)
+    assert_type(Job.objects.waiting().due(), JobQuerySet)
+    assert_type(Job.objects.filter(name="types_welcome").waiting(), JobQuerySet)
+    assert_type(Job.objects.exclude(name="types_welcome").due(), JobQuerySet)
+    assert_type(Job.objects.order_by("created").waiting(), JobQuerySet)
