@@ -1,92 +1,183 @@
 """What one worker holds at a time, and how much that should be."""
 
+import threading
+import time
 from collections import deque
-from collections.abc import Iterable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
 
-from django_dbq.claims import Claim, Outcome
+from django_dbq.bell import Bell
+from django_dbq.claims import Claim, JobValues, Outcome
+from django_dbq.execution import release
 from django_dbq.models import Job
 
-T = TypeVar("T")
-
-#: Seconds of work that a worker claims at once: what others wait for, and lose if it is killed.
+#: Seconds of work that a worker holds ahead: what others wait for, and lose if it is killed.
 TARGET_SECONDS = 0.03
-LARGEST_BATCH = 100
+#: Jobs that a worker holds ahead, however quick they are.
+LARGEST_BATCH = 1000
+
+Held = tuple[Job, Claim]
 
 
 class Batch:
-    """The claimed jobs of a worker: those to start, the running one, and the outcomes to write.
+    """The claimed jobs of a worker: those to start, the running ones, and the outcomes to write.
 
-    The loop's thread starts and ends jobs. When the worker is asked to stop, another thread takes
-    away what has not started; each step is one atomic operation of a deque, so that a job is either
-    started or taken.
+    The dispatcher's thread brings jobs and takes outcomes away; one or more other threads start and
+    end jobs. Each method is one step under a lock, so that a job is always in exactly one of the
+    three places. ``queues``: the worker's, the first of them first. ``bell``: rung when there is
+    something to do for the dispatcher.
     """
 
-    def __init__(self) -> None:
-        self.running: Claim | None = None
-        self._unstarted: deque[tuple[Job, Claim]] = deque()
-        self._ended: deque[Outcome] = deque()
+    def __init__(
+        self, *, queues: Sequence[str], bell: Bell, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.queues = queues
+        self.bell = bell
+        self.clock = clock
+        #: Rung for more jobs when no more than this are left to start.
+        self.low_water = 0
+        #: Seconds that tasks took, and how many they were, since somebody last asked.
+        self.seconds = 0.0
+        self.ended_count = 0
+        #: When a job was started for the last time, or the first of those to start came in.
+        self.last_progress = float("-inf")
+        self.overtaken = False
+        self._closed = False
+        self._unstarted: deque[Held] = deque()
+        #: By the identity of the claim: to hash all that it says would take longer.
+        self._running: dict[int, tuple[Claim, float]] = {}
+        self._ended: list[Outcome] = []
+        self._changed = threading.Condition(threading.Lock())
 
-    def hold(self, claimed: Iterable[tuple[Job, Claim]]) -> None:
-        """Take in jobs that were claimed."""
-        self._unstarted.extend(claimed)
+    # For the threads that run jobs
 
-    def start(self) -> tuple[Job, Claim] | None:
-        """Take the next job to run, or None if there is none left."""
-        try:
-            job, claim = self._unstarted.popleft()
-        except IndexError:
-            return None
-        self.running = claim
-        return job, claim
-
-    def next_unstarted(self) -> Claim | None:
-        """Return the claim of the job that would be started next, without taking it."""
-        try:
-            return self._unstarted[0][1]
-        except IndexError:
-            return None
+    def start(self, *, wait: bool = True) -> Held | None:
+        """Take the next job to run, waiting for one; None when no more will come."""
+        with self._changed:
+            while not self._unstarted:
+                self.bell.ring()
+                if self._closed or not wait:
+                    return None
+                self._changed.wait()
+            held = self._unstarted.popleft()
+            self.last_progress = self.clock()
+            self._running[id(held[1])] = held[1], self.last_progress
+            if len(self._unstarted) <= self.low_water:
+                self.bell.ring()
+            return held
 
     def end(self, outcome: Outcome) -> None:
-        """Keep the outcome of the running job until it is written."""
-        self._ended.append(outcome)
-        self.running = None
+        """Keep the outcome of a running job until it is written.
 
-    def take_unstarted(self) -> list[Claim]:
-        """Take away what has not started."""
-        return [claim for _, claim in _drain(self._unstarted)]
+        A job whose next task ranks before what is still held makes that go back.
+        """
+        with self._changed:
+            running = self._running.pop(id(outcome.claim), None)
+            if running is None:  # handed back meanwhile, by a worker that leaves at once
+                return
+            self.seconds += self.clock() - running[1]
+            self.ended_count += 1
+            self._ended.append(outcome)
+            if (
+                outcome.row.state in Job.WAITING
+                and self._unstarted
+                and self._overtakes(outcome.row)
+            ):
+                self.overtaken = True
+                self._release_unstarted()
+
+    # For the dispatcher
+
+    def hold(self, claimed: Iterable[Held]) -> None:
+        """Take in jobs that were claimed; those that rank before others are started before them."""
+        with self._changed:
+            last = self._unstarted[-1] if self._unstarted else None
+            if last is None:
+                self.last_progress = self.clock()
+            self._unstarted.extend(claimed)
+            if last and self._rank(self._unstarted[-1][1].row) < self._rank(last[1].row):
+                ranked = sorted(self._unstarted, key=lambda held: self._rank(held[1].row))
+                self._unstarted = deque(ranked)
+            self._changed.notify_all()
+
+    def hand_back(self) -> None:
+        """Make outcomes of what has not started, which let others have it."""
+        with self._changed:
+            self._release_unstarted()
+
+    def hand_back_running(self) -> None:
+        """Make outcomes of what runs as well: nobody will wait for its end."""
+        with self._changed:
+            self._ended += [release(claim) for claim, _ in self._running.values()]
+            self._running.clear()
 
     def take_ended(self) -> list[Outcome]:
         """Take away the outcomes that are still to be written."""
-        return _drain(self._ended)
+        with self._changed:
+            ended, self._ended = self._ended, []
+            return ended
 
+    def take_pace(self) -> float | None:
+        """Return how many seconds the tasks took that have ended since, on average."""
+        with self._changed:
+            seconds, count = self.seconds, self.ended_count
+            self.seconds, self.ended_count = 0.0, 0
+            return seconds / count if count else None
 
-def _drain(items: deque[T]) -> list[T]:
-    taken: list[T] = []
-    while True:
-        try:
-            taken.append(items.popleft())
-        except IndexError:
-            return taken
+    def close(self) -> None:
+        """Let the threads that run jobs end, once nothing is left to start."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    @property
+    def closed(self) -> bool:
+        """Whether no more jobs are to be started."""
+        return self._closed
+
+    @property
+    def unstarted(self) -> int:
+        """How many jobs wait to be started."""
+        return len(self._unstarted)
+
+    @property
+    def running(self) -> list[Claim]:
+        """The claims of the jobs that run."""
+        with self._changed:
+            return [claim for claim, _ in self._running.values()]
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """How many jobs wait to be started, run, and have ended and are not written."""
+        with self._changed:
+            return len(self._unstarted), len(self._running), len(self._ended)
+
+    def _release_unstarted(self) -> None:
+        self._ended += [release(claim) for _, claim in self._unstarted]
+        self._unstarted.clear()
+
+    def _overtakes(self, row: JobValues) -> bool:
+        """Return whether the job's next task has to run before what is still held."""
+        if row.queue_name not in self.queues:
+            return False
+        return self._rank(row) < self._rank(self._unstarted[0][1].row)
+
+    def _rank(self, row: JobValues) -> tuple[int, int]:
+        """Return the job's place among others: by queue, in the order given, then by priority."""
+        return self.queues.index(row.queue_name), -row.priority
 
 
 class BatchSize:
-    """How many jobs to claim at once, from how long their tasks have taken.
+    """How many jobs to hold ahead, from how long their tasks have taken.
 
-    It starts with one, at most doubles, and falls at once: the slowest task of a batch counts,
-    since a claimed job that waits behind a slow task waits in vain.
+    It starts with none, at most doubles, and falls at once: a job that waits behind a slow task
+    waits in vain.
     """
 
-    def __init__(self) -> None:
-        self.size = 1
+    def __init__(self, largest: int = LARGEST_BATCH) -> None:
+        self.largest = largest
+        self.size = 0
 
-    def adapt(self, slowest: float, *, overtaken: bool = False) -> None:
-        """Follow the slowest task of the batch that ended, in seconds.
-
-        ``overtaken``: the batch held jobs that had to make way for the next task of another one.
-        """
-        if overtaken:
-            self.size = 1
-            return
-        fitting = int(TARGET_SECONDS / slowest) if slowest > 0 else LARGEST_BATCH
-        self.size = max(1, min(fitting, self.size * 2, LARGEST_BATCH))
+    def adapt(self, pace: float, *, threads: int) -> None:
+        """Follow the seconds that a task took on average, of the batch that ended."""
+        fitting = int(threads * TARGET_SECONDS / pace) if pace > 0 else self.largest
+        self.size = min(fitting, self.size * 2 + 1, self.largest)

@@ -1,28 +1,33 @@
-"""A claim and its end: the values that pass between a backend and the execution of a job."""
+"""A claim and its end: the values that pass between a backend and the execution of a job.
+
+Tuples, since each job makes three of them.
+"""
 
 import uuid
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, kw_only=True)
-class JobValues:
+class JobValues(NamedTuple):
     """What tasks and hooks may change on their job, in a form that a row can hold.
 
     ``workspace`` is JSON text, and ``run_after`` as its column wants it.
     """
 
-    workspace: str
     state: str
     next_task: str
+    workspace: str
     priority: int
     run_after: datetime | None
     queue_name: str
     version: int
 
+    def moved(self, state: str, next_task: str) -> "JobValues":
+        """Return the same but for the state and the next task."""
+        return JobValues(state, next_task, *self[2:])
 
-@dataclass(frozen=True, kw_only=True)
-class Claim:
+
+class Claim(NamedTuple):
     """One worker's hold on one job: the token, and the row as it was claimed."""
 
     job_id: uuid.UUID
@@ -33,8 +38,7 @@ class Claim:
     row: JobValues
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
+class Outcome(NamedTuple):
     """The end of a claim: what is written to the row, if it is still ours.
 
     ``row.state`` is NEW or READY where the job waits again, else COMPLETE or FAILED. ``error`` is

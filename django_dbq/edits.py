@@ -10,8 +10,6 @@ from django_dbq.errors import DBQError, InvalidEdit
 from django_dbq.models import Job
 from django_dbq.workspace import decode_workspace, encode_workspace, unstorable
 
-_COLUMNS = ("state", "next_task", "priority", "run_after", "queue_name")
-
 
 def accept_edits(job: Job, last: JobValues) -> JobValues:
     """Return the job's values as they are now; ``last`` are the ones that were in order before.
@@ -20,28 +18,31 @@ def accept_edits(job: Job, last: JobValues) -> JobValues:
     set back on the job to the last good ones first, and the others are kept: called again, it
     passes.
     """
-    values: dict[str, Any] = {}
     problems: list[DBQError] = []
+    workspace = last.workspace
     try:
-        values["workspace"] = encode_workspace(job.workspace, stored=last.workspace)
+        workspace = encode_workspace(job.workspace, stored=workspace)
     except DBQError as problem:
         problems.append(problem)
-        values["workspace"] = last.workspace
         job.workspace = decode_workspace(last.workspace)
-    for name in _COLUMNS:
-        values[name] = getattr(job, name)
-        if values[name] is getattr(last, name):
+    values = (job.state, job.next_task, workspace, job.priority, job.run_after, job.queue_name)
+    # The typed layer's, which brings old workspaces up to date; not for others to edit.
+    version = job.version
+    if values == last[:6] and version == last.version and not problems:
+        return last
+    accepted: list[Any] = list(values)
+    for position, name in enumerate(JobValues._fields[:6]):
+        if name == "workspace" or values[position] is last[position]:
             continue
         try:
-            values[name] = _clean(job, name)
+            accepted[position] = _clean(job, name)
         except DBQError as problem:
             problems.append(problem)
-            values[name] = getattr(last, name)
-        setattr(job, name, values[name])
-    values["version"] = job.version  # the typed layer's, which brings old workspaces up to date
+            accepted[position] = last[position]
+        setattr(job, name, accepted[position])
     if problems:
         raise problems[0]
-    return JobValues(**values)
+    return JobValues._make([*accepted, version])
 
 
 def _clean(job: Job, name: str) -> object:

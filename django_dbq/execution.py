@@ -3,7 +3,6 @@
 import logging
 import traceback
 from contextlib import suppress
-from dataclasses import replace
 
 from django_dbq import registry
 from django_dbq.claims import Claim, Outcome
@@ -11,6 +10,7 @@ from django_dbq.edits import accept_edits
 from django_dbq.errors import DBQError
 from django_dbq.logs import logfmt
 from django_dbq.models import Job
+from django_dbq.registry import JobSpec
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def release(claim: Claim) -> Outcome:
     state = Job.STATES.NEW if first and claim.attempts <= 1 else Job.STATES.READY
     return Outcome(
         claim=claim,
-        row=replace(claim.row, state=state),
+        row=claim.row.moved(state, claim.row.next_task),
         attempts=claim.attempts - 1,
         error=claim.error,
     )
@@ -57,17 +57,17 @@ class Execution:
         """Run the task and return its outcome."""
         self._log("task_started")
         try:
-            self._run_task()
+            spec = registry.get(self.claim.job_name)
+            self._run_task(spec)
             self._accept()
-            self._advance()
+            self._advance(spec)
         except BaseException as error:  # noqa: BLE001 - SystemExit must not end the worker
             self._fail(error)
         self._run_hook("post_task_hook", self.job)
         self._log("task_finished")
         return self._outcome()
 
-    def _run_task(self) -> None:
-        spec = registry.get(self.claim.job_name)
+    def _run_task(self, spec: JobSpec) -> None:
         # A row can say anything: only what the job's entry lists is ever imported.
         self.job.next_task = self.task = spec.listed(self.job.next_task)
         task = spec.function(self.task)
@@ -75,17 +75,17 @@ class Execution:
             spec.function(spec.pre_task_hook)(self.job)
         task(self.job)
 
-    def _advance(self) -> None:
+    def _advance(self, spec: JobSpec) -> None:
         """Let the job wait for its next task, or be COMPLETE, unless the task set its state."""
         job = self.job
         if job.state not in Job.RUNNING:
             return
         if job.next_task == self.task:
-            job.next_task = registry.get(self.claim.job_name).task_after(self.task) or ""
-        job.state = Job.STATES.READY if job.next_task else Job.STATES.COMPLETE
+            job.next_task = spec.task_after(self.task) or ""
+        job.state = Job.STATES.READY.value if job.next_task else Job.STATES.COMPLETE.value
         if job.next_task:
             self.attempts = 0
-        self._accept()
+        self.accepted = self.accepted.moved(job.state, job.next_task)
 
     def _fail(self, error: BaseException) -> None:
         """Make the job FAILED, with the error on its record, and tell the failure hook."""
@@ -94,7 +94,7 @@ class Execution:
         # What the task wrote before it failed is kept, but for what no row can hold.
         with suppress(DBQError):
             self._accept()
-        self.job.state = Job.STATES.FAILED
+        self.job.state = Job.STATES.FAILED.value
         self._accept()
         self._run_hook("failure_hook", self.job, error)
 
@@ -117,18 +117,11 @@ class Execution:
         row = self.accepted
         if row.state in Job.RUNNING:  # set by a hook, which cannot mean it: the task has ended
             ended = Job.STATES.FAILED if self.error else Job.STATES.COMPLETE
-            row = replace(
-                row, state=Job.STATES.READY if row.next_task and not self.error else ended
-            )
-        as_claimed = replace(self.claim.row, state=row.state, next_task=row.next_task)
-        return Outcome(
-            claim=self.claim,
-            row=row,
-            attempts=self.attempts,
-            error=self.error,
-            # A task that saved its job may have written what it changed back afterwards.
-            edited=row != as_claimed or self.job.saved_while_held,
-        )
+            goes_on = row.next_task and not self.error
+            row = row.moved(Job.STATES.READY if goes_on else ended, row.next_task)
+        # A task that saved its job may have written what it changed back afterwards.
+        edited = row[2:] != self.claim.row[2:] or self.job.saved_while_held
+        return Outcome(self.claim, row, self.attempts, self.error, edited)
 
     def _log(self, event: str) -> None:
         if logger.isEnabledFor(logging.INFO):

@@ -10,14 +10,16 @@ from typing import Any, ClassVar, Self
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, router, transaction
-from django.db.models import Count, GeneratedField, Q
+from django.db.models import Count, F, GeneratedField, Q
 
 from django_dbq import registry
 from django_dbq.claims import Claim
 from django_dbq.clock import DatabaseNow
 from django_dbq.errors import ClaimLost
 from django_dbq.ids import uuid7
-from django_dbq.indexes import WaitingIndex
+from django_dbq.indexes import ClaimIndex, ParkedIndex
+from django_dbq.notices import announce
+from django_dbq.parking import ParkedField
 from django_dbq.registry import DEFAULT_PRIORITY, DEFAULT_QUEUE, JobSpec
 from django_dbq.workspace import WorkspaceField, encode_workspace
 
@@ -29,7 +31,12 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     def waiting(self) -> Self:
         """Return the jobs in state NEW or READY, whether due or scheduled for later."""
-        return self.filter(waiting=True)
+        # Said so that both indexes serve it: `state` is in neither.
+        return self.filter(Q(claimable=True) | Q(parked__isnull=False, state__in=Job.WAITING))
+
+    def claimable(self) -> Self:
+        """Return those that wait and are not parked: some may still not be due."""
+        return self.filter(claimable=True)
 
     def due(self) -> Self:
         """Return those whose ``run_after``, if they have one, has come by the database's clock."""
@@ -51,6 +58,7 @@ class JobQuerySet(models.QuerySet["Job"]):
             self.using(using).bulk_create(prepared, batch_size=batch_size)
             for job in prepared:
                 job.run_creation_hook(using)
+            announce({job.queue_name for job in prepared}, using)
         return prepared
 
 
@@ -63,6 +71,10 @@ class JobManager(models.Manager["Job"]):
     def waiting(self) -> JobQuerySet:
         """See ``JobQuerySet.waiting``."""
         return self.get_queryset().waiting()
+
+    def claimable(self) -> JobQuerySet:
+        """See ``JobQuerySet.claimable``."""
+        return self.get_queryset().claimable()
 
     def due(self) -> JobQuerySet:
         """See ``JobQuerySet.due``."""
@@ -174,11 +186,16 @@ class Job(models.Model):
     dedupe_key: models.CharField[str | None, str | None] = models.CharField(
         null=True, max_length=NAME_LENGTH, editable=False
     )
-    #: Whether a worker may claim the job. The database derives it from ``state``, however that is
+    #: The ``run_after`` of a job that is put away until then, so that a million of those for later
+    #: keep no claim waiting. One whose ``run_after`` was changed since is not parked any more.
+    parked: models.DateTimeField[datetime | None, datetime | None] = ParkedField(
+        null=True, editable=False
+    )
+    #: Whether a claim looks at the job. The database derives it, however the other columns are
     #: written. The claim's index uses it since it stays as it is when a job ends, while ``state``
     #: in an index would make every ending rewrite all indexes.
-    waiting = GeneratedField(
-        expression=Q(state__in=["NEW", "READY"]),  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] # the stubs know no Q here
+    claimable = GeneratedField(
+        expression=Q(state__in=["NEW", "READY"]) & ~Q(parked=F("run_after")),  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] # the stubs know no Q here
         output_field=models.BooleanField(),
         db_persist=True,
     )
@@ -203,9 +220,8 @@ class Job(models.Model):
 
     class Meta:
         indexes: ClassVar = [
-            WaitingIndex(
-                fields=["queue_name", "-priority", "created"], name="django_dbq_job_claim"
-            ),
+            ClaimIndex(fields=["queue_name", "-priority", "created"], name="django_dbq_job_claim"),
+            ParkedIndex(fields=["parked"], name="django_dbq_job_parked"),
         ]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -238,10 +254,16 @@ class Job(models.Model):
         self.prepare()
         if registry.get(self.name).creation_hook is None:
             save(using=using, update_fields=update_fields)
-            return
-        with transaction.atomic(using=using):
-            save(using=using, update_fields=update_fields)
-            self.run_creation_hook(using)
+        else:
+            with transaction.atomic(using=using):
+                save(using=using, update_fields=update_fields)
+                self.run_creation_hook(using)
+        announce([self.queue_name], using)
+
+    @classmethod
+    def is_customized(cls) -> bool:
+        """Whether somebody has put in a constructor of his own, which has to be called."""
+        return (cls.__init__, getattr(cls.from_db, "__func__", None)) != _CONSTRUCTORS
 
     @property
     def stopping(self) -> bool:
@@ -260,9 +282,8 @@ class Job(models.Model):
         jobs = cls.objects.using(using or router.db_for_read(cls)).waiting()
         if exclude_future_jobs:
             jobs = jobs.due()
-        return dict(
-            jobs.values_list("queue_name").annotate(depth=Count("*")).order_by("queue_name")
-        )
+        depths = jobs.values_list("queue_name").annotate(depth=Count("*"))
+        return dict(depths.order_by("queue_name"))
 
     def prepare(self) -> Self:
         """Fill in what a new job needs before its INSERT, and return it.
@@ -337,3 +358,6 @@ class Job(models.Model):
                 " wrote nothing: it was set back or given to another worker meanwhile."
             )
         return written
+
+
+_CONSTRUCTORS = (Job.__init__, getattr(models.Model.from_db, "__func__", None))

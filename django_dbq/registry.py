@@ -4,8 +4,10 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -67,8 +69,7 @@ class JobSpec:
 
     def function(self, path: str) -> Callable[..., object]:
         """Return the task or hook of that path. Raises ``ImportError``."""
-        function: Callable[..., object] = self.functions.get(path) or import_string(path)
-        return function
+        return self.functions.get(path) or _imported(path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +87,20 @@ class WorkspaceRules:
     read: Callable[[Any, int], object]
     conceal: Callable[[Any], Any]
     schema: Callable[[], Any]
+
+
+def _imported(path: str) -> Callable[..., object]:
+    """Return what ``import_string`` does, without looking for the module each time."""
+    module, name = _location(path)
+    function: Callable[..., object] | None = getattr(module, name, None)
+    return import_string(path) if function is None else function
+
+
+@cache
+def _location(path: str) -> tuple[object, str]:
+    import_string(path)
+    module, _, name = path.rpartition(".")
+    return sys.modules[module], name
 
 
 class _Compiled(NamedTuple):

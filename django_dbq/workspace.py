@@ -30,12 +30,15 @@ def encode_workspace(workspace: object, *, stored: str | None = None) -> str:
     ``DBQ["MAX_WORKSPACE_BYTES"]``. One rule for all databases, so that a job that works on one
     works on the others.
     """
+    if stored == "{}" and workspace == {} and type(workspace) is dict:
+        return stored  # as it is most often, and so worth a look
     try:
         text = _encoder.encode(workspace)
     except (TypeError, ValueError, RecursionError) as error:
         raise WorkspaceError(_explain(workspace, error)) from error
-    if text == stored:
-        return text
+    # What the database returns may be written in another way, and mean the same.
+    if stored is not None and (text == stored or text == _encoder.encode(read_workspace(stored))):
+        return stored
     if len(text) > conf().MAX_WORKSPACE_BYTES:
         raise WorkspaceError(
             f"The workspace takes {len(text):,} bytes as JSON, and"
@@ -64,7 +67,13 @@ def stored_text(workspace: object) -> str:
 
 def decode_workspace(text: str) -> Any:
     """Return the workspace of that JSON text."""
-    return json.loads(text)
+    return {} if text == "{}" else json.loads(text)
+
+
+def read_workspace(text: str) -> Any:
+    """Return the workspace of a row; a NULL, which a plain INSERT can write, is an empty one."""
+    decoded = decode_workspace(text)
+    return {} if decoded is None else decoded
 
 
 class WorkspaceField(models.JSONField):

@@ -37,6 +37,14 @@ def database() -> str:
     return connections["default"].vendor
 
 
+def wait_for(condition: Callable[[], bool], timeout: float = 60) -> None:
+    """Return once the condition holds; fail if it does not for so many seconds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
 class WorkerProcess:
     """A real worker, ``manage.py worker``, that works on the test databases."""
 

@@ -1,7 +1,6 @@
 """The life of a job from end to end, in real worker processes."""
 
 import signal
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ import pytest
 from django.db import connection, transaction  # noqa: F401 - the mark below asks connection
 
 from django_dbq.models import Job
-from tests.conftest import WorkerProcess
+from tests.conftest import WorkerProcess, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -24,13 +23,6 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.touch()
     monkeypatch.setenv("DBQ_TEST_RECORD", str(path))
     return path
-
-
-def wait_for(condition: Callable[[], bool], timeout: float = 60) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 def states() -> Counter[str]:

@@ -1,26 +1,42 @@
 """SQLite: one statement per claim, so that no read lock has to become a write lock."""
 
 import json
+import sqlite3
 import uuid
 from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
 
+from django.db import transaction
 from django.utils import timezone
 
 from django_dbq.backends.base import Backend, Claimed
+from django_dbq.backends.rows import hold_rows
+from django_dbq.claims import Outcome
 from django_dbq.models import Job
 
 # Which due jobs of one queue come next, and now are this worker's?
-_CLAIM = """
+CLAIM = """
 UPDATE django_dbq_job
-   SET state = 'PROCESSING', claim_token = %s, worker = %s, attempts = attempts + 1,
-       started = %s, modified = %s
+   SET state = 'PROCESSING', claim_token = ?, worker = ?, attempts = attempts + 1,
+       started = ?, modified = ?, finished = NULL, parked = NULL
  WHERE id IN (
        SELECT id FROM django_dbq_job
-        WHERE waiting = 1 AND queue_name = %s AND (run_after IS NULL OR run_after <= %s)
-          AND name IN (SELECT value FROM json_each(%s))
+        WHERE claimable = 1 AND queue_name = ? AND (run_after IS NULL OR run_after <= ?)
+          AND name IN (SELECT value FROM json_each(?))
         ORDER BY priority DESC, created
-        LIMIT %s)
-RETURNING *
+        LIMIT ?)
+RETURNING id, created, modified, name, next_task, workspace, queue_name, priority, run_after,
+          attempts, losses, error, version, dedupe_key
+"""
+
+# How did these jobs end, all in the same way, as far as they are still ours?
+_FINISH_ALIKE = """
+UPDATE django_dbq_job
+   SET state = ?, next_task = ?, attempts = ?, error = NULL, claim_token = NULL, modified = ?,
+       finished = ?
+ WHERE id IN (SELECT value FROM json_each(?)) AND claim_token = ?
+   AND state IN ('PROCESSING', 'STOPPING')
 """
 
 
@@ -34,7 +50,46 @@ class SQLiteBackend(Backend):
         self, queue: str, names: Sequence[str], limit: int, worker: uuid.UUID
     ) -> list[Claimed]:
         token = uuid.uuid4()
-        now = self.connection.ops.adapt_datetimefield_value(timezone.now())
+        now = self._now()
         listed = json.dumps(names)
-        params = [token.hex, worker.hex, now, now, queue, now, listed, limit]
-        return self._held(Job.objects.using(self.using).raw(_CLAIM, params), token)
+        rows = self._execute(
+            CLAIM, [token.hex, worker.hex, now, now, queue, now, listed, limit]
+        ).fetchall()
+        return hold_rows(map(self._as_python, rows), using=self.using, token=token, worker=worker)
+
+    def _finish_alike(self, group: Sequence[Outcome]) -> bool:
+        """Write outcomes of which only the job differs: all of them, or else none."""
+        (claim, row, attempts, *_) = group[0]
+        now = self._now()
+        ended = now if row.state in Job.FINISHED else None
+        ids = json.dumps([outcome.claim.job_id.hex for outcome in group])
+        with transaction.atomic(using=self.using):
+            parameters = [row.state, row.next_task, attempts, now, ended, ids, claim.token.hex]
+            if self._execute(_FINISH_ALIKE, parameters).rowcount == len(group):
+                return True
+            transaction.set_rollback(True, using=self.using)
+        return False
+
+    def _now(self) -> str:
+        return str(self.connection.ops.adapt_datetimefield_value(timezone.now()))
+
+    def _execute(self, statement: str, parameters: Sequence[object]) -> sqlite3.Cursor:
+        """Run a statement past Django's cursor, which would look for ``%s`` in it each time."""
+        connection = self.connection
+        connection.ensure_connection()
+        with connection.wrap_database_errors:
+            cursor: sqlite3.Cursor = connection.connection.execute(statement, parameters)
+            return cursor
+
+    def _as_python(self, row: Sequence[Any]) -> list[Any]:
+        """Return a row as Django would read it."""
+        values = list(row)
+        values[0] = uuid.UUID(values[0])
+        zone = self.connection.timezone
+        for position in (1, 2, 8):  # created, modified, run_after
+            time = values[position]
+            if isinstance(time, str):  # as it depends on how the connection was opened
+                time = datetime.fromisoformat(time)
+            if time is not None and time.tzinfo is None:
+                values[position] = time.replace(tzinfo=zone)
+        return values

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 from django.core.management.base import OutputWrapper
 
+from django_dbq.dispatcher import Tally
 from django_dbq.models import Job
-from django_dbq.worker import Tally
 
 #: Seconds between two counts of what is left, which cost a query each.
 INTERVAL = 0.5

@@ -6,9 +6,11 @@ import django.core.validators
 from django.core.management.base import CommandError
 from django.db import migrations, models
 from django.db.models.functions import Length
+from django.utils import timezone
 
 import django_dbq.ids
 import django_dbq.indexes
+import django_dbq.parking
 import django_dbq.workspace
 
 
@@ -28,6 +30,13 @@ def untune_postgresql(apps: Any, schema_editor: Any) -> None:
             "ALTER TABLE django_dbq_job RESET (fillfactor, autovacuum_vacuum_scale_factor,"
             " autovacuum_vacuum_threshold, autovacuum_vacuum_cost_delay)"
         )
+
+
+def park_what_is_for_later(apps: Any, schema_editor: Any) -> None:
+    """Keep what was scheduled already out of the claims' way."""
+    jobs = apps.get_model("django_dbq", "Job").objects.using(schema_editor.connection.alias)
+    jobs = jobs.filter(state__in=["NEW", "READY"], run_after__gt=timezone.now())
+    jobs.update(parked=models.F("run_after"))
 
 
 def refuse_what_would_not_fit(apps: Any, schema_editor: Any) -> None:
@@ -117,19 +126,32 @@ class Migration(migrations.Migration):
             "job", "dedupe_key", models.CharField(editable=False, max_length=255, null=True)
         ),
         migrations.AddField(
+            "job", "parked", django_dbq.parking.ParkedField(editable=False, null=True)
+        ),
+        migrations.AddField(
             "job",
-            "waiting",
+            "claimable",
             models.GeneratedField(
                 db_persist=True,
-                expression=models.Q(("state__in", ["NEW", "READY"])),  # type: ignore[arg-type]
+                expression=models.Q(  # type: ignore[arg-type]
+                    ("state__in", ["NEW", "READY"]),
+                    models.Q(("parked", models.F("run_after")), _negated=True),
+                ),
                 output_field=models.BooleanField(),
             ),
         ),
         migrations.AddIndex(
             "job",
-            django_dbq.indexes.WaitingIndex(
+            django_dbq.indexes.ClaimIndex(
                 fields=["queue_name", "-priority", "created"], name="django_dbq_job_claim"
             ),
+        ),
+        migrations.AddIndex(
+            "job",
+            django_dbq.indexes.ParkedIndex(fields=["parked"], name="django_dbq_job_parked"),
+        ),
+        migrations.RunPython(
+            park_what_is_for_later, migrations.RunPython.noop, hints={"model_name": "job"}
         ),
         # A router that knows the model only by its name must be told it.
         migrations.RunPython(

@@ -12,15 +12,16 @@ ROOT = Path(django_dbq.__file__).parent
 
 #: A room may import those before it; rooms in one line do not know each other.
 FLOORS = [
-    {"errors", "logs", "ids", "indexes", "upstream"},
+    {"errors", "logs", "ids", "indexes", "upstream", "bell", "notices"},
     {"conf"},
     {"registry"},
     {"tasks"},
-    {"workspace", "clock", "claims"},
+    {"workspace", "clock", "claims", "parking"},
     {"models"},
     {"edits", "backends", "checks", "admin"},
-    {"execution"},
-    {"batch", "stopping"},
+    {"execution", "stopping"},
+    {"batch", "known", "wakeup"},
+    {"dispatcher"},
     {"worker"},
     {"management"},
 ]

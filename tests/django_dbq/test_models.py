@@ -114,7 +114,7 @@ class TestBulkEnqueue:
         self, django_assert_max_num_queries: DjangoAssertNumQueries
     ) -> None:
         # Beside the savepoint around them; SQLite takes fewer parameters in a statement.
-        inserts = 80 if connection.vendor == "sqlite" else 4
+        inserts = 90 if connection.vendor == "sqlite" else 4
         with django_assert_max_num_queries(inserts + 2):
             Job.objects.bulk_enqueue(Job(name="noop") for _ in range(4000))
         assert Job.objects.count() == 4000

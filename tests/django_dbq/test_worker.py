@@ -5,20 +5,23 @@ import signal
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import DataError
+from django.db import DataError, InterfaceError, connections
 from django.utils import timezone
 from pytest_django import Settings
 
 from django_dbq.batch import LARGEST_BATCH, BatchSize
 from django_dbq.claims import Outcome
+from django_dbq.dispatcher import Limits, Tally
 from django_dbq.execution import execute
 from django_dbq.models import Job
-from django_dbq.worker import Tally, Worker
+from django_dbq.worker import Worker
 from tests import tasks
+from tests.conftest import wait_for
 
 pytestmark = pytest.mark.django_db
 
@@ -112,7 +115,7 @@ def create_urgent(job: Job) -> None:
 
 
 class Clock:
-    """A clock that only moves when somebody sleeps."""
+    """A clock that only moves when the worker waits."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -121,155 +124,175 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(round(seconds, 3))
+    def wait(self, seconds: float | None, *files: int) -> bool:
+        assert seconds is not None
+        if seconds:
+            self.slept.append(round(seconds, 3))
         self.now += seconds
+        return False
+
+
+def worker_with(clock: Clock, **limits: Any) -> Worker:
+    worker = Worker(
+        queues=["default"], using="default", limits=Limits(**{"rate": 0, **limits}), clock=clock
+    )
+    worker.bell.wait = clock.wait  # type: ignore[method-assign]
+    return worker
 
 
 class TestRateLimit:
-    @pytest.mark.parametrize(
-        ("rate_limit", "slept"), [(1, [1, 1, 1]), (2.5, [2.5, 2.5, 2.5]), (0, [])]
-    )
+    @pytest.mark.parametrize(("rate", "slept"), [(1, [1, 1, 1]), (2.5, [2.5, 2.5, 2.5]), (0, [])])
     def test_is_the_least_time_between_two_starts(
-        self, events: list[str], rate_limit: float, slept: list[float]
+        self, events: list[str], rate: float, slept: list[float]
     ) -> None:
         for i in range(3):
             note(str(i))
         clock = Clock()
-        worker = Worker(
-            queues=["default"], using="default", rate_limit=rate_limit, burst=True, clock=clock
-        )
-        worker.stop.sleep = clock.sleep  # type: ignore[method-assign]
-        worker.run()
+        worker_with(clock, rate=rate, burst=True).run()
         assert len(events) == 3
         # The last wait is the one before it finds that nothing is left.
         assert clock.slept == slept
 
+    def test_means_one_by_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        Job.objects.bulk_enqueue(Job(name="query") for _ in range(5))
+        worker = worker_with(Clock(), rate=0.1, burst=True)
+        limits = count_claims(worker, monkeypatch)
+        worker.run()
+        assert limits == [1] * 6
+
     def test_an_idle_worker_starts_a_new_job_at_once(self, events: list[str]) -> None:
         clock = Clock()
-        worker = Worker(queues=["default"], using="default", rate_limit=10, clock=clock)
+        worker = worker_with(clock, rate=10)
         looks = 0
 
-        def sleep(seconds: float) -> None:
+        def wait(seconds: float | None, *files: int) -> bool:
             nonlocal looks
-            clock.sleep(seconds)
             looks += 1
             if looks == 300:
                 note("at last")
-            if events and not worker.stop:
+            if events:
                 worker.stop.request()
+            return clock.wait(seconds)
 
-        worker.stop.sleep = sleep  # type: ignore[method-assign]
+        worker.bell.wait = wait  # type: ignore[method-assign]
         worker.run()
         assert events == ["note at last"]
         # 300 looks of an idle worker, and no wait for the limit before the first job.
         assert max(clock.slept[:300]) < 0.2
 
 
-class TestBatches:
-    def test_the_size_follows_the_slowest_task(self) -> None:
+def count_claims(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that gets the limit of each claim of the worker."""
+    limits: list[int] = []
+    backend = worker.dispatcher.backend
+    claim = backend.claim
+
+    def counting(*args: Any, limit: int, **kwargs: Any) -> Any:
+        limits.append(limit)
+        return claim(*args, limit=limit, **kwargs)
+
+    monkeypatch.setattr(backend, "claim", counting)
+    return limits
+
+
+class TestBatchSize:
+    def test_follows_the_pace_of_the_tasks(self) -> None:
         size = BatchSize()
         sizes = []
-        for slowest in (0.0001, 0.0001, 0.0001, 0.01, 0.0001, 2.0, 0.0001):
+        for pace in (0.0001, 0.0001, 0.0001, 0.01, 0.0001, 2.0, 0.0001):
+            size.adapt(pace, threads=1)
             sizes.append(size.size)
-            size.adapt(slowest)
-        assert sizes == [1, 2, 4, 8, 3, 6, 1]
+        assert sizes == [1, 3, 7, 3, 7, 0, 1]
         for _ in range(20):
-            size.adapt(0.0)
+            size.adapt(0.0, threads=1)
         assert size.size == LARGEST_BATCH
-        size.adapt(0.0, overtaken=True)
-        assert size.size == 1
 
+    def test_is_as_many_times_larger_as_there_are_threads(self) -> None:
+        size = BatchSize()
+        for _ in range(20):
+            size.adapt(0.01, threads=20)
+        assert size.size == 60
+
+
+@pytest.mark.django_db(transaction=True)
+class TestBatches:
     def test_many_quick_jobs_take_few_claims(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        Job.objects.bulk_enqueue(Job(name="query") for _ in range(200))
-        limits: list[int] = []
+        Job.objects.bulk_enqueue(Job(name="query") for _ in range(2000))
+        # A clock that stands still finds every task quick.
         worker = Worker(
-            queues=["default"], using="default", rate_limit=0, burst=True, clock=Clock()
+            queues=["default"],
+            using="default",
+            limits=Limits(rate=0, burst=True),
+            clock=lambda: 1000.0,
         )
-        claim = worker.backend.claim
+        limits = count_claims(worker, monkeypatch)
+        assert worker.run() == Tally(complete=2000)
+        assert len(limits) < 60
+        assert max(limits) > 100
 
-        def counting(*args: Any, limit: int, **kwargs: Any) -> Any:
-            limits.append(limit)
-            return claim(*args, limit=limit, **kwargs)
+    def test_what_a_slow_task_keeps_waiting_is_handed_back_as_it_was(
+        self, events: list[str], tmp_path: Path
+    ) -> None:
+        go_on = tmp_path / "go on"
+        worker = Worker(queues=["default"], using="default", limits=Limits(rate=0, burst=True))
+        worker.dispatcher._size.size = 10
+        slow = Job.objects.create(name="wait_for_file", workspace={"file": str(go_on)}, priority=1)
+        Job.objects.bulk_enqueue(Job(name="note", workspace={"note": "x"}) for _ in range(5))
+        others = Job.objects.exclude(pk=slow.pk)
+        seen: list[set[tuple[object, ...]]] = []
 
-        monkeypatch.setattr(worker.backend, "claim", counting)
-        assert worker.run() == Tally(complete=200)
-        assert limits[:6] == [1, 2, 4, 8, 16, 32]
-        assert len(limits) <= 12
+        def watch() -> None:
+            try:
+                wait_for(lambda: others.filter(worker=worker.id).count() == 5)
+                wait_for(lambda: others.filter(state="NEW").count() == 5)
+                seen.append(set(others.values_list("attempts", "claim_token")))
+            finally:
+                go_on.touch()
+                connections.close_all()
 
-    def test_a_rate_limit_means_one_by_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        Job.objects.bulk_enqueue(Job(name="query") for _ in range(5))
-        clock = Clock()
-        worker = Worker(
-            queues=["default"], using="default", rate_limit=0.1, burst=True, clock=clock
-        )
-        worker.stop.sleep = clock.sleep  # type: ignore[method-assign]
-        held: list[int] = []
-        claim = worker.backend.claim
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        assert worker.run() == Tally(complete=6)
+        watcher.join()
+        assert seen == [{(0, None)}]
+        # Claimed twice, run once.
+        assert set(others.values_list("attempts", flat=True)) == {1}
+        assert events.count("note x") == 5
 
-        def counting(*args: Any, **kwargs: Any) -> Any:
-            claimed = claim(*args, **kwargs)
-            held.append(len(claimed))
-            return claimed
-
-        monkeypatch.setattr(worker.backend, "claim", counting)
-        worker.run()
-        assert held == [1, 1, 1, 1, 1, 0]
-
-    def test_what_a_slow_task_kept_waiting_is_handed_back_as_it_was(
+    def test_a_higher_priority_that_comes_later_is_started_before_what_is_held(
         self, events: list[str]
     ) -> None:
-        clock = Clock()
-        worker = Worker(queues=["default"], using="default", rate_limit=0, burst=True, clock=clock)
-        for i in range(7):
-            note(f"quick {i}")
-        slow = Job.objects.create(name="query", priority=-1)
-        unlucky = note("unlucky", priority=-2)
-        seen: list[tuple[str, int]] = []
-
-        def executing(job: Job, claim: Any) -> Outcome:
-            if job.pk == slow.pk:
-                clock.now += 10
-                row = Job.objects.get(pk=unlucky.pk)
-                seen.append((row.state, row.attempts))
-            return execute(job, claim)
-
-        finished: list[Outcome] = []
-        finish = worker.backend.finish
-
-        def finishing(outcomes: list[Outcome]) -> list[Outcome]:
-            finished.extend(outcomes)
-            return finish(outcomes)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("django_dbq.worker.execute", executing)
-            patch.setattr(worker.backend, "finish", finishing)
-            worker.run()
-        assert seen == [("PROCESSING", 1)]
-        of_unlucky = [outcome for outcome in finished if outcome.claim.job_id == unlucky.pk]
-        assert [outcome.row.state for outcome in of_unlucky] == ["NEW", "COMPLETE"]
-        unlucky.refresh_from_db()
-        # Claimed twice, run once.
-        assert (unlucky.state, unlucky.attempts) == (Job.STATES.COMPLETE, 1)
-        assert events.count("note unlucky") == 1
+        worker = Worker(queues=["default"], using="default", limits=Limits(rate=0, burst=True))
+        worker.dispatcher._size.size = 2
+        for priority in (0, 0, 0):
+            note(str(priority), priority=priority)
+        worker.dispatcher.turn()
+        note("5", priority=5)
+        worker.dispatcher._size.size = 20
+        worker.batch.low_water = 10
+        worker.dispatcher._promising = True
+        worker.dispatcher.turn()
+        first = worker.batch.start()
+        assert first is not None
+        assert first[0].priority == 5
 
 
 class TestUnknownJobs:
     def test_are_warned_of_once(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr("django_dbq.worker.UNKNOWN_INTERVAL", 0)
+        monkeypatch.setattr("django_dbq.known.SEARCH_INTERVAL", 0)
         note("never")
         Job.objects.update(name="gone")
-        worker = Worker(queues=["default"], using="default", rate_limit=0)
-        looks: list[float] = []
+        clock = Clock()
+        worker = worker_with(clock)
 
-        def sleep(seconds: float) -> None:
-            looks.append(seconds)
-            if len(looks) == 5:
+        def wait(seconds: float | None, *files: int) -> bool:
+            if len(clock.slept) == 5:
                 worker.stop.request()
+            return clock.wait(seconds)
 
-        worker.stop.sleep = sleep  # type: ignore[method-assign]
+        worker.bell.wait = wait  # type: ignore[method-assign]
         worker.run()
         assert caplog.text.count("event=unknown_job name=gone") == 1
 
@@ -279,26 +302,53 @@ class TestRefusedOutcomes:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         bad, good = note("bad"), note("good")
-        worker = Worker(queues=["default"], using="default", rate_limit=0, burst=True)
-        worker._batch_size.size = 2
-        finish = worker.backend.finish
+        dispatcher = worker_with(Clock(), burst=True).dispatcher
+        finish = dispatcher.backend.finish
 
         def refusing(outcomes: list[Outcome]) -> list[Outcome]:
             if any(o.claim.job_id == bad.pk and o.row.state == "COMPLETE" for o in outcomes):
                 raise DataError("out of range")
             return finish(outcomes)
 
-        monkeypatch.setattr(worker.backend, "finish", refusing)
-        tally = worker.run()
+        monkeypatch.setattr(dispatcher.backend, "finish", refusing)
+        dispatcher._size.size = 1
+        dispatcher.turn()
+        while held := dispatcher.batch.start(wait=False):
+            dispatcher.batch.end(execute(*held))
+        dispatcher.turn()
         bad.refresh_from_db()
         good.refresh_from_db()
         assert (bad.state, good.state) == (Job.STATES.FAILED, Job.STATES.COMPLETE)
         assert "DataError: out of range" in str(bad.error)
-        assert tally == Tally(complete=1, failed=1)
+        assert dispatcher.tally == Tally(complete=1, failed=1)
+
+
+class TestLimits:
+    def test_a_worker_ends_after_so_many_jobs(self, events: list[str]) -> None:
+        for i in range(5):
+            note(str(i))
+        assert worker_with(Clock(), jobs=3).run() == Tally(complete=3)
+        assert events == ["note 0", "note 1", "note 2"]
+        assert Job.objects.filter(state="NEW").count() == 2
+
+    @pytest.mark.django_db(transaction=True)
+    def test_and_claims_no_more_than_those(self) -> None:
+        Job.objects.bulk_enqueue(Job(name="three") for _ in range(50))
+        worker = Worker(queues=["default"], using="default", limits=Limits(rate=0, jobs=20))
+        assert worker.run() == Tally(complete=20)
+        assert set(Job.objects.values_list("state", "claim_token").distinct()) <= {
+            ("COMPLETE", None), ("NEW", None), ("READY", None),
+        }  # fmt: skip
+        assert Job.objects.filter(state="COMPLETE").count() == 20
+
+    def test_a_worker_ends_after_so_much_time(self, events: list[str]) -> None:
+        note("0")
+        clock = Clock()
+        assert worker_with(clock, seconds=5).run() == Tally(complete=1)
+        assert sum(clock.slept) == pytest.approx(5, abs=0.1)
 
 
 class TestStop:
-    # A thread marks the job as STOPPING, and would wait for a lock of the test's transaction.
     @pytest.mark.django_db(transaction=True)
     def test_the_running_task_ends_and_nothing_else_starts(
         self, events: list[str], work: Work
@@ -317,8 +367,8 @@ class TestStop:
         running = Job.objects.create(name="terminate_own_worker", priority=1)
         for _ in range(4):
             note("never")
-        worker = Worker(queues=["default"], using="default", rate_limit=0)
-        worker._batch_size.size = 5
+        worker = Worker(queues=["default"], using="default", limits=Limits(rate=0))
+        worker.dispatcher._size.size = 4
         worker.run()
         assert [event.split()[0] for event in events] == ["terminating", "ended"]
         others = Job.objects.exclude(pk=running.pk)
@@ -331,58 +381,46 @@ class TestStop:
         worker.run()
         assert events == []
 
-    @pytest.mark.django_db(transaction=True)
     @pytest.mark.parametrize("ended", [True, False])
     def test_a_task_that_ends_while_it_is_handed_back_has_one_outcome(
         self, monkeypatch: pytest.MonkeyPatch, ended: bool
     ) -> None:
-        """The second request finds it running, and then among the outcomes as well."""
         left: list[bool] = []
-        monkeypatch.setattr("django_dbq.worker.leave_at_once", lambda: left.append(True))
+        monkeypatch.setattr("django_dbq.dispatcher.leave_at_once", lambda: left.append(True))
         job = note("once")
-        worker = Worker(queues=["default"], using="default")
-        worker._batch.hold(
-            worker.backend.claim(["default"], names=["note"], limit=1, worker=worker.id)
-        )
-        started = worker._batch.start()
-        assert started is not None
+        worker = worker_with(Clock())
+        worker.dispatcher.turn()
+        held = worker.batch.start()
+        assert held is not None
+        worker.stop.count = 2
         if ended:
-            worker._batch.end(execute(*started))
-            worker._batch.running = started[1]
-        worker._on_stop_request(2)
+            worker.batch.end(execute(*held))
+        worker.dispatcher.turn()
         job.refresh_from_db()
+        if not ended:
+            worker.batch.end(execute(*held))
+            assert worker.batch.take_ended() == []
         assert left == [True]
         assert job.state == ("COMPLETE" if ended else "NEW")
         assert job.claim_token is None
 
-    @pytest.mark.django_db(transaction=True)
-    def test_nobody_leaves_between_a_claim_and_its_holding(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("django_dbq.worker.leave_at_once", lambda: None)
-        job = note("once")
-        worker = Worker(queues=["default"], using="default", rate_limit=0)
-        claim = worker.backend.claim
-        second = threading.Thread(target=worker._on_stop_request, args=[2])
-
-        def claiming(*args: Any, **kwargs: Any) -> Any:
-            claimed = claim(*args, **kwargs)
-            worker.stop.count = 2
-            second.start()
-            second.join(timeout=0.5)
-            assert second.is_alive()
-            return claimed
-
-        monkeypatch.setattr(worker.backend, "claim", claiming)
-        worker._work()
-        second.join()
-        job.refresh_from_db()
-        assert (job.state, job.attempts, job.claim_token) == (Job.STATES.NEW, 0, None)
-
     def test_handlers_are_put_back(self) -> None:
         before = signal.getsignal(signal.SIGTERM)
-        Worker(queues=["default"], using="default", burst=True).run()
+        worker_with(Clock(), burst=True).run()
         assert signal.getsignal(signal.SIGTERM) is before
+
+
+class TestDispatcherErrors:
+    @pytest.mark.django_db(transaction=True)
+    def test_end_the_worker_and_come_out_of_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        worker = Worker(queues=["default"], using="default", limits=Limits(rate=0))
+
+        def failing(*args: Any, **kwargs: Any) -> Any:
+            raise InterfaceError("gone")
+
+        monkeypatch.setattr(worker.dispatcher.backend, "claim", failing)
+        with pytest.raises(InterfaceError, match="gone"):
+            worker.run()
 
 
 class TestCommand:

@@ -11,6 +11,7 @@ from django.core.management import call_command
 from django.utils import timezone
 from pydantic import SecretStr, ValidationError
 
+from django_dbq.bell import Bell
 from django_dbq.models import Job
 from django_dbq.stopping import StopRequests
 from django_dbq_typed import JobContext
@@ -181,7 +182,7 @@ class TestContext:
         assert (context.id, context.name, context.attempt) == (job.pk, "welcome", 3)
 
     def test_tells_whether_the_worker_was_asked_to_stop(self) -> None:
-        requests = StopRequests()
+        requests = StopRequests(Bell())
         job = Job(name="welcome")
         job.stop_requests = requests
         context = JobContext(workspace=jobs.Welcome(user_id=1), job=job)

@@ -7,6 +7,7 @@ from django.core.checks import Tags
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections, router
 
+from django_dbq.dispatcher import Limits
 from django_dbq.management.options import at_least_zero
 from django_dbq.management.progress import Progress
 from django_dbq.models import Job
@@ -59,12 +60,13 @@ class Command(BaseCommand):
         if dry_run:
             return
         self._check_database(using)
-        worker = Worker(queues=queues, using=using, rate_limit=rate_limit, burst=burst)
+        limits = Limits(rate=rate_limit, burst=burst)
+        worker = Worker(queues=queues, using=using, limits=limits)
         if not burst:
             worker.run()
             return
         progress = Progress(self.stdout, queues=queues, using=using)
-        worker.on_progress = progress.show
+        worker.dispatcher.on_progress = progress.show
         progress.end(worker.run())
 
     def _check_database(self, using: str) -> None:

@@ -3,7 +3,6 @@
 import threading
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -32,7 +31,7 @@ def claim(
 
 
 def complete(claim: Claim, **changes: Any) -> Outcome:
-    row = replace(claim.row, state="COMPLETE", next_task="", **changes)
+    row = claim.row._replace(state="COMPLETE", next_task="", **changes)
     return Outcome(claim=claim, row=row, attempts=claim.attempts, edited=bool(changes))
 
 
@@ -170,13 +169,13 @@ class TestFinish:
         held = [claim for _, claim in claim(backend)]
         failed = Outcome(
             claim=held[1],
-            row=replace(held[1].row, state="FAILED"),
+            row=held[1].row._replace(state="FAILED"),
             attempts=1,
             error="it %s 'broke'",
         )
         ready = Outcome(
             claim=held[2],
-            row=replace(held[2].row, state="READY", next_task="tests.tasks.second"),
+            row=held[2].row._replace(state="READY", next_task="tests.tasks.second"),
             attempts=0,
         )
         edited = complete(held[3], workspace='{"i": "three"}')
@@ -229,7 +228,7 @@ class TestStop:
     def test_marks_what_is_ours_and_lets_it_end(self, backend: Backend) -> None:
         Job.objects.create(name="noop")
         [(_, held)] = claim(backend)
-        backend.stop(held)
+        backend.stop([held])
         assert Job.objects.get().state == "STOPPING"
         assert backend.finish([complete(held)]) == []
 
@@ -237,7 +236,7 @@ class TestStop:
         Job.objects.create(name="noop")
         [(_, held)] = claim(backend)
         Job.objects.update(claim_token=uuid.uuid4())
-        backend.stop(held)
+        backend.stop([held])
         assert Job.objects.get().state == "PROCESSING"
 
 

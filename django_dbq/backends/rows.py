@@ -1,0 +1,66 @@
+"""Rows that a statement of our own returns, as the jobs that a worker holds."""
+
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from django.db.models.base import ModelState
+from django.db.models.signals import post_init, pre_init
+
+from django_dbq.backends.base import Claimed, in_order
+from django_dbq.claims import Claim, JobValues
+from django_dbq.models import Job
+from django_dbq.workspace import read_workspace
+
+_PROCESSING = Job.STATES.PROCESSING.value
+
+#: In the order in which the model has them.
+_COLUMNS = [field.attname for field in Job._meta.concrete_fields]
+
+
+def hold_rows(
+    rows: Iterable[Sequence[Any]], *, using: str, token: uuid.UUID, worker: uuid.UUID
+) -> list[Claimed]:
+    """Return the jobs of claimed rows, in order, with their claims.
+
+    ``rows``: of the columns named below, the workspace as JSON text; what is the same for all that
+    were claimed together is not among them.
+    """
+    make = _quickest_maker(using)
+    claimed: list[Claimed] = []
+    for (
+        identity, created, modified, name, next_task, workspace, queue_name, priority, run_after,
+        attempts, losses, error, version, dedupe_key,
+    ) in rows:  # fmt: skip
+        workspace = workspace or "null"
+        values = (
+            identity, created, modified, name, _PROCESSING, next_task, read_workspace(workspace),
+            queue_name, priority, run_after, token, worker, attempts, losses, modified, None, error,
+            version, dedupe_key, None, False,
+        )  # fmt: skip
+        job = make(values)
+        row = JobValues(_PROCESSING, next_task, workspace, priority, run_after, queue_name, version)
+        claim = job.held_claim = Claim(identity, name, token, attempts, error, row)
+        claimed.append((job, claim))
+    return in_order(claimed)
+
+
+def _quickest_maker(using: str) -> Callable[[Sequence[Any]], Job]:
+    """Return a function that makes a job of the values of its columns.
+
+    That is ``from_db`` or, where nobody could tell the difference, what Django does to unpickle a
+    model: to fill its ``__dict__``, at a fifth of the cost.
+    """
+    if pre_init.has_listeners(Job) or post_init.has_listeners(Job) or Job.is_customized():
+        return partial(Job.from_db, using, _COLUMNS)
+    new = Job.__new__
+
+    def make(values: Sequence[Any]) -> Job:
+        job = new(Job)
+        state = ModelState()
+        state.db, state.adding = using, False
+        vars(job).update(zip(_COLUMNS, values, strict=True), _state=state)
+        return job
+
+    return make

@@ -1,0 +1,293 @@
+"""A worker's traffic with the database: what it claims, what it writes, what it hands back."""
+
+import logging
+import math
+import time
+import uuid
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from django.db import DataError, IntegrityError, connections
+
+from django_dbq.backends import Backend
+from django_dbq.batch import LARGEST_BATCH, TARGET_SECONDS, Batch, BatchSize, Held
+from django_dbq.bell import Bell
+from django_dbq.claims import Outcome
+from django_dbq.execution import describe, release
+from django_dbq.known import KnownJobs
+from django_dbq.logs import logfmt
+from django_dbq.models import Job
+from django_dbq.stopping import StopRequests, leave_at_once
+from django_dbq.wakeup import WakeUp
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at the parked jobs, while there is other work.
+PROMOTE_INTERVAL = 0.02
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """How many jobs a worker has brought to an end so far."""
+
+    complete: int = 0
+    failed: int = 0
+
+    @property
+    def ended(self) -> int:
+        """Both together."""
+        return self.complete + self.failed
+
+    def count(self, outcomes: Sequence[Outcome]) -> None:
+        """Count the outcomes that ended their job."""
+        for outcome in outcomes:
+            self.complete += outcome.row.state == Job.STATES.COMPLETE
+            self.failed += outcome.row.state == Job.STATES.FAILED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a worker keeps to, and when it ends by itself.
+
+    ``rate``: the least number of seconds between the starts of two tasks; 0 for no limit.
+    ``burst``: end when nothing is due. ``jobs``, ``seconds``: end after that many jobs have ended,
+    or after that time; None for never.
+    """
+
+    rate: float = 1
+    burst: bool = False
+    jobs: int | None = None
+    seconds: float | None = None
+
+
+class Dispatcher:
+    """Keeps a batch filled and its outcomes written, until the worker ends.
+
+    It has a thread of its own, and so a database connection of its own: waiting for the database
+    keeps no task waiting, and what a task does to its connection is no concern here. ``threads``:
+    how many tasks can run at once. ``largest``: how many jobs to hold ahead at most.
+    """
+
+    def __init__(
+        self,
+        *,
+        worker: uuid.UUID,
+        queues: Sequence[str],
+        backend: Backend,
+        batch: Batch,
+        bell: Bell,
+        stop: StopRequests,
+        wakeup: WakeUp,
+        limits: Limits,
+        threads: int = 1,
+        largest: int = LARGEST_BATCH,
+        clock: Callable[[], float] = time.monotonic,
+        on_progress: Callable[[Tally], None] = lambda tally: None,
+    ) -> None:
+        self.worker = worker
+        self.queues = queues
+        self.backend = backend
+        self.batch = batch
+        self.bell = bell
+        self.stop = stop
+        self.wakeup = wakeup
+        self.limits = limits
+        self.threads = threads
+        self.clock = clock
+        self.on_progress = on_progress
+        self.known = KnownJobs(queues=queues, backend=backend, clock=clock)
+        self.tally = Tally()
+        self.error: BaseException | None = None
+        self._size = BatchSize(largest)
+        self._begin = clock()
+        self._last_claim = -math.inf
+        #: Whether a claim may find something: the last one left some, or something happened since.
+        self._promising = True
+        self._next_look = -math.inf
+        self._next_promotion = -math.inf
+        self._marked = False
+        self._ended = False
+
+    def run(self) -> None:
+        """Take turns until ``end``; what goes wrong here ends the worker, and is its error."""
+        try:
+            with self.listening():
+                while not self._ended:
+                    if not self.turn():
+                        self.wait()
+                self._write()
+        except BaseException as error:  # noqa: BLE001 - raised again by the worker
+            self.error = error
+        finally:
+            self.batch.close()
+            connections[self.backend.using].close()
+
+    def end(self) -> None:
+        """Let ``run`` write the last outcomes and return: no task will be run any more."""
+        self._ended = True
+        self.bell.ring()
+
+    @contextmanager
+    def listening(self) -> Generator[None, None, None]:
+        """Prepare the connection of this thread, and listen for new jobs on it."""
+        self.backend.open()
+        with self.wakeup.listening(self.backend.connection):
+            yield
+
+    def turn(self) -> bool:
+        """Write what has ended, and claim what there is room for; return whether to go on at once.
+
+        A turn is short, whatever the tasks do: it waits for the database alone.
+        """
+        if self.stop:
+            self._stop()
+            return False
+        self._adapt()
+        self._write()
+        if self._has_worked_enough():
+            self.batch.close()
+            return False
+        # Asked before the claim: what still runs then may make its job go on.
+        quiet = not any(self.batch.size)
+        claimed = self._claim()
+        if self.limits.burst and quiet and not claimed and not self._promising:
+            self.batch.close()
+        return claimed and self._promising
+
+    def wait(self) -> None:
+        """Wait until a task ends, a job is created or due, or a limit or a stop has its time."""
+        now = self.clock()
+        until = self._begin + (math.inf if self.limits.seconds is None else self.limits.seconds)
+        if self.batch.unstarted:
+            until = min(until, now + TARGET_SECONDS)
+        has_room = not self.batch.closed and self._room() > 0
+        if has_room:
+            until = min(until, self._next_look if not self._promising else now)
+        elif self.limits.rate:
+            until = min(until, max(now, self._last_claim + self.limits.rate))
+        seconds = None if until == math.inf else max(0, until - now)
+        if has_room:
+            self._promising |= self.wakeup.wait(seconds)
+        else:
+            self.bell.wait(seconds)
+
+    def _adapt(self) -> None:
+        """Follow the pace of the tasks; hand back what would wait for one that turned out slow."""
+        if self.batch.unstarted and self.clock() - self.batch.last_progress > 2 * TARGET_SECONDS:
+            self.batch.hand_back()
+            self._size.size = 0
+        pace = self.batch.take_pace()
+        if self.batch.overtaken:
+            self.batch.overtaken = False
+            self._size.size = 0
+        elif pace is not None:
+            self._size.adapt(pace, threads=self.threads)
+        self.batch.low_water = self._size.size // 2
+
+    def _room(self) -> int:
+        """Return how many jobs there is room for now."""
+        unstarted, running, ended = self.batch.size
+        room = self.threads + self._size.size - unstarted - running
+        if self.limits.rate:
+            is_time = self.clock() >= self._last_claim + self.limits.rate
+            room = min(self.threads - unstarted - running, 1) if is_time else 0
+        elif unstarted > self.batch.low_water:
+            room = 0
+        if self.limits.jobs is not None:
+            held = unstarted + running + ended
+            room = min(room, self.limits.jobs - self.tally.ended - held)
+        return room
+
+    def _claim(self) -> bool:
+        """Claim what there is room for, if that promises anything; return whether it was any."""
+        now = self.clock()
+        self._promising |= now >= self._next_look
+        room = self._room()
+        if not self._promising or room < 1:
+            return False
+        if now >= self._next_promotion:
+            self._promote(now)
+        claimed = self.backend.claim(
+            self.queues, names=self.known.names(), limit=room, worker=self.worker
+        )
+        self._promising = len(claimed) == room
+        if claimed:
+            self._last_claim = self.clock()
+            self._hold(claimed)
+        else:
+            self.known.warn_of_others()
+        if not self._promising:
+            # Nothing else is due: when will it be?
+            following = self._promote(now)
+            pause = self.wakeup.pause(found=bool(claimed))
+            self._next_look = self.clock() + min(pause, following)
+        return bool(claimed)
+
+    def _promote(self, now: float) -> float:
+        """Let claims see the parked jobs that are due; return the seconds until the next one is."""
+        following = self.backend.promote()
+        self._promising |= following == 0
+        self._next_promotion = now + PROMOTE_INTERVAL
+        return math.inf if following is None else following
+
+    def _hold(self, claimed: Sequence[Held]) -> None:
+        """Take in what this code can run; the rest goes back to workers with newer code."""
+        if too_new := self.known.too_new(claimed):
+            self.backend.finish([release(claim) for claim in too_new])
+            claimed = [(job, claim) for job, claim in claimed if claim not in too_new]
+        for job, _ in claimed:
+            job.stop_requests = self.stop
+        self.batch.hold(claimed)
+
+    def _write(self) -> None:
+        if ended := self.batch.take_ended():
+            self._finish(ended)
+            if any(outcome.row.state in Job.WAITING for outcome in ended):
+                self._promising = True
+            self.on_progress(self.tally)
+
+    def _finish(self, outcomes: Sequence[Outcome]) -> None:
+        """Write the outcomes; one that the database refuses fails its own job, and no other."""
+        try:
+            late = self.backend.finish(outcomes)
+        except (DataError, IntegrityError, ValueError) as error:
+            if len(outcomes) > 1:
+                for outcome in outcomes:
+                    self._finish([outcome])
+                return
+            outcomes = [_refused(outcome, error) for outcome in outcomes]
+            late = self.backend.finish(outcomes)
+        for outcome in late:
+            claim = outcome.claim
+            logger.warning(
+                "%s", logfmt(event="outcome_too_late", name=claim.job_name, id=claim.job_id)
+            )
+        self.tally.count(outcomes)
+
+    def _stop(self) -> None:
+        """Hand back what has not started, mark what runs; the second time, hand that back too."""
+        self.batch.hand_back()
+        self.batch.close()
+        if self.stop.count > 1:
+            self.batch.hand_back_running()
+            self._write()
+            leave_at_once()
+        self._write()
+        if not self._marked:
+            self._marked = True
+            self.backend.stop(self.batch.running)
+
+    def _has_worked_enough(self) -> bool:
+        limits = self.limits
+        if limits.seconds is not None and self.clock() - self._begin >= limits.seconds:
+            self.batch.hand_back()
+            self._write()
+            return True
+        return limits.jobs is not None and self.tally.ended >= limits.jobs
+
+
+def _refused(outcome: Outcome, error: Exception) -> Outcome:
+    """Return the outcome of a job whose values the database would not take."""
+    row = outcome.claim.row._replace(state=Job.STATES.FAILED)
+    return outcome._replace(row=row, error=describe(error), edited=False)
