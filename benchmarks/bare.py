@@ -1,14 +1,18 @@
-"""The bare loop: the least that a batched worker does on each database, as a measure for the rest.
+"""``python -m benchmarks.bare create|work|left``: the bare loop, a measure for the rest.
 
-It claims 500 rows, notes the start of each, and finishes the 500, in turn, with the driver alone:
-no hooks, no errors, no fencing, no Django. Its table has the specification's columns and one index.
+It is the least that a batched worker does on each database. It claims 500 rows, notes the start of
+each, and finishes the 500, in turn, with the driver alone: no hooks, no errors, no fencing, no
+Django. Its table has the specification's columns and one index.
 """
 
+import os
+import sys
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.gate import wait_for_gate
 from benchmarks.recording import record
 from tests.databases import name_of, settings_for
 
@@ -238,3 +242,18 @@ _LOOPS: dict[str, type[BareLoop]] = {
 def bare_loop(url: str) -> BareLoop:
     """Return the bare loop for the database at that URL."""
     return _LOOPS[name_of(url)](url)
+
+
+if __name__ == "__main__":
+    loop = bare_loop(os.environ["DATABASE_URL"])
+    command, *rest = sys.argv[1:]
+    match command:
+        case "create":
+            loop.create(int(rest[1]))
+        case "work":
+            wait_for_gate()
+            loop.run()
+        case "left":
+            print(loop.left())
+        case _:
+            raise SystemExit(__doc__)

@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel
 
+from benchmarks.recording import record
 from django_dbq_typed import JobContext, job
 
 
@@ -16,3 +17,4 @@ class Nothing(BaseModel):
 @job(name="typed")
 def noop(context: JobContext[Nothing]) -> None:
     """Do nothing."""
+    record(context.job.id.hex)

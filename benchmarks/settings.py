@@ -1,4 +1,4 @@
-"""A project with one plain no-op job, and the typed one of ``benchmarks.jobs``."""
+"""A project with the plain jobs of ``plain.py``, and the typed one of ``jobs.py``."""
 
 import os
 
@@ -8,4 +8,9 @@ SECRET_KEY = "only for benchmarks"
 USE_TZ = True
 DATABASES = {"default": settings_for(os.environ["DATABASE_URL"], alias="default")}
 INSTALLED_APPS = ["django_dbq", "django_dbq_typed", "benchmarks"]
-JOBS = {"plain": ["benchmarks.plain.noop"]}
+JOBS = {
+    "plain": ["benchmarks.plain.noop"],
+    "like_typed": ["benchmarks.plain.noop"],
+    "changing": ["benchmarks.plain.change"],
+    "three": ["benchmarks.plain.first", "benchmarks.plain.second", "benchmarks.plain.third"],
+}

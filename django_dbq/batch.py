@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from django_dbq.bell import Bell
 from django_dbq.claims import Claim, JobValues, Outcome
@@ -14,8 +14,6 @@ from django_dbq.models import Job
 TARGET_SECONDS = 0.03
 #: Jobs that a worker holds ahead, however quick they are.
 LARGEST_BATCH = 1000
-
-Held = tuple[Job, Claim]
 
 
 class Batch:
@@ -42,35 +40,36 @@ class Batch:
         self.last_progress = float("-inf")
         self.overtaken = False
         self._closed = False
-        self._unstarted: deque[Held] = deque()
+        self._unstarted: deque[Claim] = deque()
         #: By the identity of the claim: to hash all that it says would take longer.
         self._running: dict[int, tuple[Claim, float]] = {}
         self._ended: list[Outcome] = []
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
 
     # For the threads that run jobs
 
-    def start(self, *, wait: bool = True) -> Held | None:
+    def start(self, *, wait: bool = True) -> Claim | None:
         """Take the next job to run, waiting for one; None when no more will come."""
-        with self._changed:
+        with self._lock:
             while not self._unstarted:
                 self.bell.ring()
                 if self._closed or not wait:
                     return None
                 self._changed.wait()
-            held = self._unstarted.popleft()
+            claim = self._unstarted.popleft()
             self.last_progress = self.clock()
-            self._running[id(held[1])] = held[1], self.last_progress
+            self._running[id(claim)] = claim, self.last_progress
             if len(self._unstarted) <= self.low_water:
                 self.bell.ring()
-            return held
+            return claim
 
     def end(self, outcome: Outcome) -> None:
         """Keep the outcome of a running job until it is written.
 
         A job whose next task ranks before what is still held makes that go back.
         """
-        with self._changed:
+        with self._lock:
             running = self._running.pop(id(outcome.claim), None)
             if running is None:  # handed back meanwhile, by a worker that leaves at once
                 return
@@ -87,45 +86,48 @@ class Batch:
 
     # For the dispatcher
 
-    def hold(self, claimed: Iterable[Held]) -> None:
-        """Take in jobs that were claimed; those that rank before others are started before them."""
-        with self._changed:
+    def hold(self, claimed: Sequence[Claim]) -> None:
+        """Take in jobs that were claimed; those that rank before others are started before them.
+
+        ``claimed``: in the order in which they shall run.
+        """
+        with self._lock:
             last = self._unstarted[-1] if self._unstarted else None
             if last is None:
                 self.last_progress = self.clock()
             self._unstarted.extend(claimed)
-            if last and self._rank(self._unstarted[-1][1].row) < self._rank(last[1].row):
-                ranked = sorted(self._unstarted, key=lambda held: self._rank(held[1].row))
+            if last and claimed and self._rank(claimed[0].row) < self._rank(last.row):
+                ranked = sorted(self._unstarted, key=lambda claim: self._rank(claim.row))
                 self._unstarted = deque(ranked)
             self._changed.notify_all()
 
     def hand_back(self) -> None:
         """Make outcomes of what has not started, which let others have it."""
-        with self._changed:
+        with self._lock:
             self._release_unstarted()
 
     def hand_back_running(self) -> None:
         """Make outcomes of what runs as well: nobody will wait for its end."""
-        with self._changed:
+        with self._lock:
             self._ended += [release(claim) for claim, _ in self._running.values()]
             self._running.clear()
 
     def take_ended(self) -> list[Outcome]:
         """Take away the outcomes that are still to be written."""
-        with self._changed:
+        with self._lock:
             ended, self._ended = self._ended, []
             return ended
 
     def take_pace(self) -> float | None:
         """Return how many seconds the tasks took that have ended since, on average."""
-        with self._changed:
+        with self._lock:
             seconds, count = self.seconds, self.ended_count
             self.seconds, self.ended_count = 0.0, 0
             return seconds / count if count else None
 
     def close(self) -> None:
         """Let the threads that run jobs end, once nothing is left to start."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._changed.notify_all()
 
@@ -142,24 +144,24 @@ class Batch:
     @property
     def running(self) -> list[Claim]:
         """The claims of the jobs that run."""
-        with self._changed:
+        with self._lock:
             return [claim for claim, _ in self._running.values()]
 
     @property
     def size(self) -> tuple[int, int, int]:
         """How many jobs wait to be started, run, and have ended and are not written."""
-        with self._changed:
+        with self._lock:
             return len(self._unstarted), len(self._running), len(self._ended)
 
     def _release_unstarted(self) -> None:
-        self._ended += [release(claim) for _, claim in self._unstarted]
+        self._ended += [release(claim) for claim in self._unstarted]
         self._unstarted.clear()
 
     def _overtakes(self, row: JobValues) -> bool:
         """Return whether the job's next task has to run before what is still held."""
         if row.queue_name not in self.queues:
             return False
-        return self._rank(row) < self._rank(self._unstarted[0][1].row)
+        return self._rank(row) < self._rank(self._unstarted[0].row)
 
     def _rank(self, row: JobValues) -> tuple[int, int]:
         """Return the job's place among others: by queue, in the order given, then by priority."""

@@ -4,8 +4,9 @@ Tuples, since each job makes three of them.
 """
 
 import uuid
+from collections.abc import Callable
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class JobValues(NamedTuple):
@@ -28,7 +29,10 @@ class JobValues(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """One worker's hold on one job: the token, and the row as it was claimed."""
+    """One worker's hold on one job: the token, and the row as it was claimed.
+
+    ``load`` makes the ``Job``, which is not done before it is to run.
+    """
 
     job_id: uuid.UUID
     job_name: str
@@ -36,6 +40,13 @@ class Claim(NamedTuple):
     attempts: int
     error: str | None
     row: JobValues
+    load: Callable[[], Any]
+
+    def job(self) -> Any:
+        """Return the ``Job`` as its task gets it: it knows by which claim it is held."""
+        job = self.load()
+        job.held_claim = self
+        return job
 
 
 class Outcome(NamedTuple):

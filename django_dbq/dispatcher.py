@@ -4,16 +4,17 @@ import logging
 import math
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from django.db import DataError, IntegrityError, connections
 
-from django_dbq.backends import Backend
-from django_dbq.batch import LARGEST_BATCH, TARGET_SECONDS, Batch, BatchSize, Held
+from django_dbq.backends import Backend, Wanted
+from django_dbq.batch import LARGEST_BATCH, TARGET_SECONDS, Batch, BatchSize
 from django_dbq.bell import Bell
-from django_dbq.claims import Outcome
+from django_dbq.claims import Claim, Outcome
 from django_dbq.execution import describe, release
 from django_dbq.known import KnownJobs
 from django_dbq.logs import logfmt
@@ -24,7 +25,7 @@ from django_dbq.wakeup import WakeUp
 logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at the parked jobs, while there is other work.
-PROMOTE_INTERVAL = 0.02
+PROMOTE_INTERVAL = 0.04
 
 
 @dataclass(kw_only=True)
@@ -41,9 +42,9 @@ class Tally:
 
     def count(self, outcomes: Sequence[Outcome]) -> None:
         """Count the outcomes that ended their job."""
-        for outcome in outcomes:
-            self.complete += outcome.row.state == Job.STATES.COMPLETE
-            self.failed += outcome.row.state == Job.STATES.FAILED
+        states = Counter(outcome.row.state for outcome in outcomes)
+        self.complete += states[Job.STATES.COMPLETE]
+        self.failed += states[Job.STATES.FAILED]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,16 +145,18 @@ class Dispatcher:
             self._stop()
             return False
         self._adapt()
-        self._write()
+        # Asked before the claim: what still runs then may make its job go on.
+        unstarted, running, _ = self.batch.size
+        claimed = self._exchange()
         if self._has_worked_enough():
+            self.batch.hand_back()
+            self._write()
             self.batch.close()
             return False
-        # Asked before the claim: what still runs then may make its job go on.
-        quiet = not any(self.batch.size)
-        claimed = self._claim()
-        if self.limits.burst and quiet and not claimed and not self._promising:
+        busy = unstarted or running or claimed
+        if self.limits.burst and not busy and not self._promising:
             self.batch.close()
-        return claimed and self._promising
+        return self._promising and self._room() > 0
 
     def wait(self) -> None:
         """Wait until a task ends, a job is created or due, or a limit or a stop has its time."""
@@ -199,18 +202,29 @@ class Dispatcher:
             room = min(room, self.limits.jobs - self.tally.ended - held)
         return room
 
-    def _claim(self) -> bool:
-        """Claim what there is room for, if that promises anything; return whether it was any."""
+    def _exchange(self) -> bool:
+        """Write what has ended and claim what there is room for; return whether that was any."""
         now = self.clock()
         self._promising |= now >= self._next_look
-        room = self._room()
-        if not self._promising or room < 1:
-            return False
-        if now >= self._next_promotion:
+        if self._promising and now >= self._next_promotion:
             self._promote(now)
-        claimed = self.backend.claim(
-            self.queues, names=self.known.names(), limit=room, worker=self.worker
-        )
+        room = self._room()
+        ended = self.batch.take_ended()
+        self._promising |= any(outcome.row.state in Job.WAITING for outcome in ended)
+        if not self._promising or room < 1:
+            self._finish(ended)
+            return False
+        wanted = Wanted(self.queues, self.known.names(), room, self.worker)
+        claimed: Sequence[Claim] = []
+        if ended:
+            try:
+                late, claimed = self.backend.exchange(ended, wanted)
+            except (DataError, IntegrityError, ValueError):
+                self._finish(ended)
+            else:
+                self._count(ended, late)
+        if not claimed:
+            claimed = self.backend.claim(wanted)
         self._promising = len(claimed) == room
         if claimed:
             self._last_claim = self.clock()
@@ -231,24 +245,20 @@ class Dispatcher:
         self._next_promotion = now + PROMOTE_INTERVAL
         return math.inf if following is None else following
 
-    def _hold(self, claimed: Sequence[Held]) -> None:
+    def _hold(self, claimed: Sequence[Claim]) -> None:
         """Take in what this code can run; the rest goes back to workers with newer code."""
         if too_new := self.known.too_new(claimed):
             self.backend.finish([release(claim) for claim in too_new])
-            claimed = [(job, claim) for job, claim in claimed if claim not in too_new]
-        for job, _ in claimed:
-            job.stop_requests = self.stop
+            claimed = [claim for claim in claimed if claim not in too_new]
         self.batch.hold(claimed)
 
     def _write(self) -> None:
-        if ended := self.batch.take_ended():
-            self._finish(ended)
-            if any(outcome.row.state in Job.WAITING for outcome in ended):
-                self._promising = True
-            self.on_progress(self.tally)
+        self._finish(self.batch.take_ended())
 
     def _finish(self, outcomes: Sequence[Outcome]) -> None:
         """Write the outcomes; one that the database refuses fails its own job, and no other."""
+        if not outcomes:
+            return
         try:
             late = self.backend.finish(outcomes)
         except (DataError, IntegrityError, ValueError) as error:
@@ -258,12 +268,16 @@ class Dispatcher:
                 return
             outcomes = [_refused(outcome, error) for outcome in outcomes]
             late = self.backend.finish(outcomes)
+        self._count(outcomes, late)
+
+    def _count(self, outcomes: Sequence[Outcome], late: Sequence[Outcome]) -> None:
         for outcome in late:
             claim = outcome.claim
             logger.warning(
                 "%s", logfmt(event="outcome_too_late", name=claim.job_name, id=claim.job_id)
             )
         self.tally.count(outcomes)
+        self.on_progress(self.tally)
 
     def _stop(self) -> None:
         """Hand back what has not started, mark what runs; the second time, hand that back too."""
@@ -280,11 +294,9 @@ class Dispatcher:
 
     def _has_worked_enough(self) -> bool:
         limits = self.limits
-        if limits.seconds is not None and self.clock() - self._begin >= limits.seconds:
-            self.batch.hand_back()
-            self._write()
+        if limits.jobs is not None and self.tally.ended >= limits.jobs:
             return True
-        return limits.jobs is not None and self.tally.ended >= limits.jobs
+        return limits.seconds is not None and self.clock() - self._begin >= limits.seconds
 
 
 def _refused(outcome: Outcome, error: Exception) -> Outcome:

@@ -10,23 +10,26 @@ from django_dbq.edits import accept_edits
 from django_dbq.errors import DBQError
 from django_dbq.logs import logfmt
 from django_dbq.models import Job
-from django_dbq.registry import JobSpec
 
 logger = logging.getLogger(__name__)
+
+_READY, _COMPLETE, _FAILED = "READY", "COMPLETE", "FAILED"
 
 #: A longer record of an error keeps its beginning and its end, in characters.
 ERROR_LENGTH = 32_000
 
 
-def execute(job: Job, claim: Claim) -> Outcome:
+def execute(claim: Claim, stop_requests: object = False) -> Outcome:
     """Run the next task of a claimed job, with its hooks, and return what it came to.
+
+    ``stop_requests``: true as soon as the worker is asked to stop, for the task to see.
 
     Before: PROCESSING, or STOPPING if the worker is asked to stop meanwhile. Nothing that a task or
     hook raises comes out of here. The order of the hooks, and what their errors do, is the
     specification's: pre-task hook and task, either of which fails the job; the failure hook, for a
     job that is FAILED by then; the post-task hook, whose errors are logged and no more.
     """
-    return Execution(job, claim).run()
+    return Execution(claim, stop_requests).run()
 
 
 def release(claim: Claim) -> Outcome:
@@ -44,8 +47,11 @@ def release(claim: Claim) -> Outcome:
 class Execution:
     """The run of one task: each step is a method, and ``run`` is the list of them."""
 
-    def __init__(self, job: Job, claim: Claim) -> None:
-        self.job = job
+    __slots__ = ("accepted", "attempts", "claim", "error", "job", "spec", "task")
+
+    def __init__(self, claim: Claim, stop_requests: object) -> None:
+        self.job: Job = claim.job()
+        self.job.stop_requests = stop_requests
         self.claim = claim
         self.task = claim.row.next_task
         self.attempts = claim.attempts
@@ -55,34 +61,36 @@ class Execution:
 
     def run(self) -> Outcome:
         """Run the task and return its outcome."""
+        self.spec = registry.get(self.claim.job_name)
         self._log("task_started")
         try:
-            spec = registry.get(self.claim.job_name)
-            self._run_task(spec)
+            self._run_task()
             self._accept()
-            self._advance(spec)
+            self._advance()
         except BaseException as error:  # noqa: BLE001 - SystemExit must not end the worker
             self._fail(error)
-        self._run_hook("post_task_hook", self.job)
+        if self.spec.post_task_hook:
+            self._run_hook(self.spec.post_task_hook, "post_task_hook", self.job)
         self._log("task_finished")
         return self._outcome()
 
-    def _run_task(self, spec: JobSpec) -> None:
+    def _run_task(self) -> None:
+        job, spec = self.job, self.spec
         # A row can say anything: only what the job's entry lists is ever imported.
-        self.job.next_task = self.task = spec.listed(self.job.next_task)
+        job.next_task = self.task = spec.listed(job.next_task)
         task = spec.function(self.task)
         if spec.pre_task_hook:
-            spec.function(spec.pre_task_hook)(self.job)
-        task(self.job)
+            spec.function(spec.pre_task_hook)(job)
+        task(job)
 
-    def _advance(self, spec: JobSpec) -> None:
+    def _advance(self) -> None:
         """Let the job wait for its next task, or be COMPLETE, unless the task set its state."""
         job = self.job
         if job.state not in Job.RUNNING:
             return
         if job.next_task == self.task:
-            job.next_task = spec.task_after(self.task) or ""
-        job.state = Job.STATES.READY.value if job.next_task else Job.STATES.COMPLETE.value
+            job.next_task = self.spec.task_after(self.task) or ""
+        job.state = _READY if job.next_task else _COMPLETE
         if job.next_task:
             self.attempts = 0
         self.accepted = self.accepted.moved(job.state, job.next_task)
@@ -94,19 +102,18 @@ class Execution:
         # What the task wrote before it failed is kept, but for what no row can hold.
         with suppress(DBQError):
             self._accept()
-        self.job.state = Job.STATES.FAILED.value
+        self.job.state = _FAILED
         self._accept()
-        self._run_hook("failure_hook", self.job, error)
+        if self.spec.failure_hook:
+            self._run_hook(self.spec.failure_hook, "failure_hook", self.job, error)
 
-    def _run_hook(self, hook: str, *args: object) -> None:
+    def _run_hook(self, path: str, name: str, *args: object) -> None:
         """Run a hook whose own errors are logged, and change nothing else."""
         try:
-            spec = registry.get(self.claim.job_name)
-            if path := getattr(spec, hook):
-                spec.function(path)(*args)
-                self._accept()
+            self.spec.function(path)(*args)
+            self._accept()
         except BaseException as error:
-            logger.error("%s", self._line(f"{hook}_failed"), exc_info=error)
+            logger.error("%s", self._line(f"{name}_failed"), exc_info=error)
             with suppress(DBQError):
                 self._accept()
 
@@ -116,9 +123,8 @@ class Execution:
     def _outcome(self) -> Outcome:
         row = self.accepted
         if row.state in Job.RUNNING:  # set by a hook, which cannot mean it: the task has ended
-            ended = Job.STATES.FAILED if self.error else Job.STATES.COMPLETE
-            goes_on = row.next_task and not self.error
-            row = row.moved(Job.STATES.READY if goes_on else ended, row.next_task)
+            ended = _FAILED if self.error else _COMPLETE
+            row = row.moved(_READY if row.next_task and not self.error else ended, row.next_task)
         # A task that saved its job may have written what it changed back afterwards.
         edited = row[2:] != self.claim.row[2:] or self.job.saved_while_held
         return Outcome(self.claim, row, self.attempts, self.error, edited)

@@ -8,7 +8,6 @@ from django_dbq import registry
 from django_dbq.backends import Backend
 from django_dbq.claims import Claim
 from django_dbq.logs import logfmt
-from django_dbq.models import Job
 
 logger = logging.getLogger(__name__)
 
@@ -37,16 +36,20 @@ class KnownJobs:
         """Return the names of the jobs to claim."""
         return [name for name in registry.names() if name not in self._too_new]
 
-    def too_new(self, claimed: Iterable[tuple[Job, Claim]]) -> list[Claim]:
-        """Return the claims of jobs whose workspace newer code made; leave their names alone."""
+    def too_new(self, claims: Iterable[Claim]) -> list[Claim]:
+        """Return those of jobs whose workspace newer code made, and leave their names alone."""
         found: list[Claim] = []
-        for job, claim in claimed:
-            if job.version <= (known := registry.get(job.name).version):
+        versions: dict[str, int] = {}
+        for claim in claims:
+            name, version = claim.job_name, claim.row.version
+            if (known := versions.get(name)) is None:
+                known = versions[name] = registry.get(name).version
+            if version <= known:
                 continue
             found.append(claim)
-            if job.name not in self._too_new:
-                self._too_new.add(job.name)
-                line = logfmt(event="job_too_new", name=job.name, version=job.version, known=known)
+            if name not in self._too_new:
+                self._too_new.add(name)
+                line = logfmt(event="job_too_new", name=name, version=version, known=known)
                 logger.warning("%s", line)
         return found
 

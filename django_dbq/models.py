@@ -124,9 +124,9 @@ class Job(models.Model):
         FAILED = "FAILED"  # a task failed
         COMPLETE = "COMPLETE"  # all tasks are done
 
-    WAITING: ClassVar = (STATES.NEW, STATES.READY)
-    RUNNING: ClassVar = (STATES.PROCESSING, STATES.STOPPING)
-    FINISHED: ClassVar = (STATES.FAILED, STATES.COMPLETE)
+    WAITING: ClassVar = (STATES.NEW.value, STATES.READY.value)
+    RUNNING: ClassVar = (STATES.PROCESSING.value, STATES.STOPPING.value)
+    FINISHED: ClassVar = (STATES.FAILED.value, STATES.COMPLETE.value)
 
     id: models.UUIDField[uuid.UUID, uuid.UUID] = models.UUIDField(
         primary_key=True, default=uuid7, editable=False

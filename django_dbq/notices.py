@@ -1,8 +1,7 @@
 """Telling idle workers of new jobs, at commit: on PostgreSQL, where they listen."""
 
 import time
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Collection
 
 from django.db import connections, transaction
 
@@ -13,14 +12,24 @@ NOTICE_INTERVAL = 0.2
 _last: dict[tuple[str, str], float] = {}
 
 
-def announce(queues: Iterable[str], using: str) -> None:
+def announce(queues: Collection[str], using: str) -> None:
     """Tell the workers that listen, once the transaction commits, that there are jobs for them.
 
     Nothing depends on it: a worker that was not told looks, a little later.
     """
-    if connections[using].vendor == "postgresql":
+    connection = connections[using]
+    if connection.vendor != "postgresql":
+        return
+    # Where somebody else commits, Django does not know when.
+    if not connection.in_atomic_block and not connection.get_autocommit():
+        return
+
+    def notify_workers() -> None:
         for queue in queues:
-            transaction.on_commit(partial(_notify, queue, using), using=using, robust=True)
+            _notify(queue, using)
+
+    # One that fails is logged: the jobs are there all the same.
+    transaction.on_commit(notify_workers, using=using, robust=True)
 
 
 def _notify(queue: str, using: str) -> None:

@@ -102,6 +102,7 @@ class NotifiedWakeUp(WakeUp):
         self.queues = queues
         self._connection: Any = None
         self._told = -math.inf
+        self._heard = False
 
     @contextmanager
     def listening(self, connection: BaseDatabaseWrapper) -> Generator[None, None, None]:
@@ -116,19 +117,28 @@ class NotifiedWakeUp(WakeUp):
         with connection.cursor() as cursor:
             cursor.execute(f"LISTEN {CHANNEL}")
         self._connection = connection.connection
+        # Those that come with the answer to a statement, which psycopg takes from us.
+        self._connection.add_notify_handler(self._hear_notice)
         yield
 
     def wait(self, seconds: float | None) -> bool:
         if self._connection is None:
             return super().wait(seconds)
-        self.bell.wait(seconds, self._connection.fileno())
+        if not self._heard:
+            self.bell.wait(seconds, self._connection.fileno())
         self._connection.pgconn.consume_input()
-        told = False
         while notice := self._connection.pgconn.notifies():
-            told |= notice.extra.decode() in self.queues
-        if told:
+            self._hear(notice.extra.decode())
+        heard, self._heard = self._heard, False
+        return heard
+
+    def _hear_notice(self, notice: Any) -> None:
+        self._hear(notice.payload)
+
+    def _hear(self, queue: str) -> None:
+        if queue in self.queues:
+            self._heard = True
             self._told = self.clock()
-        return told
 
     def pause(self, *, found: bool) -> float:
         if self._connection is None:

@@ -2,11 +2,11 @@
 
 from django.db import connections
 
-from django_dbq.backends.base import Backend
+from django_dbq.backends.base import Backend, Wanted
 from django_dbq.backends.postgresql import PostgreSQLBackend
 from django_dbq.backends.sqlite import SQLiteBackend
 
-__all__ = ["Backend", "backend_for"]
+__all__ = ["Backend", "Wanted", "backend_for"]
 
 _BY_VENDOR: dict[str, type[Backend]] = {
     "postgresql": PostgreSQLBackend,

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -14,10 +14,20 @@ from django_dbq.models import Job, JobQuerySet
 from django_dbq.parking import parked_until
 from django_dbq.workspace import decode_workspace, stored_text
 
-Claimed = tuple[Job, Claim]
-
 #: How many parked jobs are promoted at once, so that no claim waits for a million of them.
 PROMOTED_AT_ONCE = 1000
+
+
+class Wanted(NamedTuple):
+    """What a worker asks for: up to ``limit`` jobs of these queues, the first queue first.
+
+    ``names``: the jobs that the worker's code knows; others are left alone.
+    """
+
+    queues: Sequence[str]
+    names: Sequence[str]
+    limit: int
+    worker: uuid.UUID
 
 
 class Backend:
@@ -43,48 +53,42 @@ class Backend:
         """Prepare the connection of the calling thread, which will be used for nothing else."""
         self.connection.ensure_connection()
 
-    def claim(
-        self, queues: Sequence[str], *, names: Sequence[str], limit: int, worker: uuid.UUID
-    ) -> list[Claimed]:
-        """Claim up to ``limit`` due jobs, and return them in the order in which they shall run.
+    def claim(self, wanted: Wanted) -> list[Claim]:
+        """Claim due jobs, and return them in the order in which they shall run.
 
         The queues are emptied in the order given; within one, the higher priority goes first, then
-        the older job. ``names``: the jobs that this worker's code knows; others are left alone.
+        the older job.
         """
-        claimed: list[Claimed] = []
-        for queue in queues:
-            if len(claimed) < limit:
-                claimed += self._claim_queue(queue, names, limit - len(claimed), worker)
+        claimed: list[Claim] = []
+        for queue in wanted.queues:
+            if (limit := wanted.limit - len(claimed)) > 0:
+                claimed += self._claim_queue(queue, wanted._replace(limit=limit))
         return claimed
 
-    def _claim_queue(
-        self, queue: str, names: Sequence[str], limit: int, worker: uuid.UUID
-    ) -> list[Claimed]:
+    def _claim_queue(self, queue: str, wanted: Wanted) -> list[Claim]:
         token = uuid.uuid4()
         now = DatabaseNow()
         with transaction.atomic(using=self.using):
             chosen = list(
                 self._lock(self._jobs().claimable().due())
-                .filter(queue_name=queue, name__in=names)
+                .filter(queue_name=queue, name__in=wanted.names)
                 .order_by("-priority", "created")
-                .values_list("pk", flat=True)[:limit]
+                .values_list("pk", flat=True)[: wanted.limit]
             )
             if not chosen:
                 return []
             self._jobs().filter(pk__in=chosen).update(
                 state=Job.STATES.PROCESSING,
                 claim_token=token,
-                worker=worker,
+                worker=wanted.worker,
                 attempts=F("attempts") + 1,
                 started=now,
                 modified=now,
                 finished=None,
                 parked=None,
             )
-            return in_order(
-                (job, hold(job, token, stored_text(job.workspace)))
-                for job in self._jobs().filter(pk__in=chosen)
-            )
+            jobs = self._jobs().filter(pk__in=chosen).order_by("-priority", "created")
+            return [_claim_of(job, token) for job in jobs]
 
     def promote(self) -> float | None:
         """Let claims look at the parked jobs that are due, or at the first thousand of them.
@@ -121,6 +125,13 @@ class Backend:
                 if len(group) == 1 or not self._finish_alike(group):
                     others += group
             return [outcome for outcome in others if not self._finish_one(outcome)]
+
+    def exchange(
+        self, outcomes: Sequence[Outcome], wanted: Wanted
+    ) -> tuple[list[Outcome], list[Claim]]:
+        """Finish and claim in one transaction; return what ``finish`` and what ``claim`` would."""
+        with transaction.atomic(using=self.using):
+            return self.finish(outcomes), self.claim(wanted)
 
     def _finish_alike(self, group: Sequence[Outcome]) -> bool:
         """Write outcomes of which only the job differs: all of them, or else none."""
@@ -187,24 +198,17 @@ class Backend:
         return self._jobs().filter(claim_token=token, state__in=Job.RUNNING)
 
 
-def hold(job: Job, token: uuid.UUID, workspace: str) -> Claim:
-    """Make the job one that a worker holds; ``workspace`` is the JSON text of its workspace."""
+def _claim_of(job: Job, token: uuid.UUID) -> Claim:
     row = JobValues(
-        job.state,
-        job.next_task,
-        workspace,
-        job.priority,
-        job.run_after,
-        job.queue_name,
-        job.version,
+        state=job.state,
+        next_task=job.next_task,
+        workspace=stored_text(job.workspace),
+        priority=job.priority,
+        run_after=job.run_after,
+        queue_name=job.queue_name,
+        version=job.version,
     )
-    claim = job.held_claim = Claim(job.pk, job.name, token, job.attempts, job.error, row)
-    return claim
-
-
-def in_order(claimed: Iterable[Claimed]) -> list[Claimed]:
-    """Return the jobs of one queue in the order in which they shall run."""
-    return sorted(claimed, key=lambda held: (-held[0].priority, held[0].created))
+    return Claim(job.pk, job.name, token, job.attempts, job.error, row, lambda: job)
 
 
 def alike(outcomes: Iterable[Outcome]) -> tuple[list[list[Outcome]], list[Outcome]]:

@@ -3,14 +3,16 @@
 import importlib
 import uuid
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime, tzinfo
-from typing import Any, LiteralString
+from typing import Any, LiteralString, NamedTuple
 
+from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from django_dbq.backends.base import Backend, Claimed, alike
-from django_dbq.backends.rows import hold_rows
-from django_dbq.claims import Outcome
+from django_dbq.backends.base import PROMOTED_AT_ONCE, Backend, Wanted, alike
+from django_dbq.backends.rows import claims_of
+from django_dbq.claims import Claim, Outcome
 from django_dbq.models import Job
 from django_dbq.parking import parked_until
 
@@ -85,6 +87,30 @@ SELECT id FROM ended EXCEPT SELECT id FROM written
 """
 
 
+# Which parked jobs are due, and may be claimed from now on? How many were they, and in how many
+# seconds, from those that are left, is the next one due?
+_PROMOTE = """
+WITH promoted AS (
+    UPDATE django_dbq_job SET parked = NULL
+     WHERE id = ANY(ARRAY(
+           SELECT id FROM django_dbq_job
+            WHERE parked <= STATEMENT_TIMESTAMP() ORDER BY parked LIMIT %s
+              FOR UPDATE SKIP LOCKED))
+    RETURNING id)
+SELECT (SELECT count(*) FROM promoted),
+       EXTRACT(EPOCH FROM (SELECT min(parked) FROM django_dbq_job) - STATEMENT_TIMESTAMP())::float8
+"""
+
+Row = Sequence[Any]
+
+
+class Statement(NamedTuple):
+    """A statement, and its values."""
+
+    text: LiteralString
+    values: Sequence[Any]
+
+
 class PostgreSQLBackend(Backend):
     """Claim and finish in one round trip each, however many jobs they are about."""
 
@@ -96,53 +122,87 @@ class PostgreSQLBackend(Backend):
                 cursor.execute("SET plan_cache_mode = force_generic_plan")
             self.connection.connection.prepare_threshold = 0
 
-    def _claim_queue(
-        self, queue: str, names: Sequence[str], limit: int, worker: uuid.UUID
-    ) -> list[Claimed]:
+    def _claim_queue(self, queue: str, wanted: Wanted) -> list[Claim]:
         token = uuid.uuid4()
-        rows = self._execute(CLAIM, [token, worker, queue, list(names), limit])
-        if (zone := self.connection.timezone) is not UTC:
-            rows = [_in_zone(row, zone) for row in rows]
-        return hold_rows(rows, using=self.using, token=token, worker=worker)
+        [rows] = self._execute([_claim(queue, wanted, token)])
+        return self._claims(rows, token, wanted)
 
     def finish(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        groups, others = alike(outcomes)
-        late: set[uuid.UUID] = set()
-        for group in groups:
-            claim, row, attempts, *_ = group[0]
-            # As one text, which is sooner made and read than an array of values.
-            ids = "{" + ",".join([outcome.claim.job_id.hex for outcome in group]) + "}"
-            ended = row.state in Job.FINISHED
-            values = [ids, row.state, row.next_task, attempts, ended, claim.token]
-            late.update(self._ids(_FINISH_ALIKE, values))
-        if others:
-            columns = [list(column) for column in zip(*map(_columns, others), strict=True)]
-            late.update(self._ids(_FINISH, columns))
-        return [outcome for outcome in outcomes if outcome.claim.job_id in late]
+        return _late(outcomes, self._execute(_finish(outcomes)))
 
-    def _ids(self, statement: LiteralString, parameters: Sequence[object]) -> list[uuid.UUID]:
-        return [row[0] for row in self._execute(statement, parameters)]
+    def exchange(
+        self, outcomes: Sequence[Outcome], wanted: Wanted
+    ) -> tuple[list[Outcome], list[Claim]]:
+        """Finish, and claim from the first queue, in one round trip and one transaction."""
+        token = uuid.uuid4()
+        queue, *others = wanted.queues
+        *ended, rows = self._execute([*_finish(outcomes), _claim(queue, wanted, token)])
+        claimed = self._claims(rows, token, wanted)
+        if others and len(claimed) < wanted.limit:
+            rest = wanted._replace(queues=others, limit=wanted.limit - len(claimed))
+            claimed += self.claim(rest)
+        return _late(outcomes, ended), claimed
 
-    def _execute(
-        self, statement: LiteralString, parameters: Sequence[Any]
-    ) -> list[tuple[Any, ...]]:
-        """Run a statement and return its rows, past Django's cursor where psycopg 3 is there.
+    def promote(self) -> float | None:
+        [[(promoted, seconds)]] = self._execute([Statement(_PROMOTE, [PROMOTED_AT_ONCE])])
+        if promoted:
+            return 0
+        return None if seconds is None else max(0.0, float(seconds))
+
+    def _claims(self, rows: Sequence[Row], token: uuid.UUID, wanted: Wanted) -> list[Claim]:
+        if (zone := self.connection.timezone) is not UTC:
+            rows = [_in_zone(row, zone) for row in rows]
+        return claims_of(rows, using=self.using, token=token, worker=wanted.worker)
+
+    def _execute(self, statements: Sequence[Statement]) -> list[list[Row]]:
+        """Run statements and return the rows of each; past Django's cursor, with psycopg 3.
 
         That one puts the values into the statement as text, so that the server would have to read
-        and plan it anew each time.
+        and plan it anew each time. More than one statement are a transaction, in one round trip.
         """
         connection = self.connection
-        rows: list[tuple[Any, ...]]
-        if psycopg:
-            connection.ensure_connection()
-            with connection.wrap_database_errors:
-                raw = psycopg.Cursor(connection.connection)
-                rows = raw.execute(statement, parameters, prepare=True, binary=True).fetchall()
-        else:
-            with connection.cursor() as cursor:
-                cursor.execute(statement, parameters)
-                rows = cursor.fetchall()
-        return rows
+        if psycopg is None:
+            with transaction.atomic(using=self.using), connection.cursor() as cursor:
+                results: list[list[Row]] = []
+                for statement in statements:
+                    cursor.execute(*statement)
+                    results.append(cursor.fetchall())
+                return results
+        connection.ensure_connection()
+        raw = connection.connection
+        with connection.wrap_database_errors:
+            pipeline = raw.pipeline() if len(statements) > 1 else nullcontext()
+            cursors = [psycopg.Cursor(raw) for _ in statements]
+            with pipeline:
+                for cursor, statement in zip(cursors, statements, strict=True):
+                    cursor.execute(*statement, prepare=True, binary=True)
+            return [cursor.fetchall() for cursor in cursors]
+
+
+def _claim(queue: str, wanted: Wanted, token: uuid.UUID) -> Statement:
+    return Statement(CLAIM, [token, wanted.worker, queue, list(wanted.names), wanted.limit])
+
+
+def _finish(outcomes: Sequence[Outcome]) -> list[Statement]:
+    groups, others = alike(outcomes)
+    statements: list[Statement] = []
+    for group in groups:
+        claim, row, attempts, *_ = group[0]
+        # As one text, which is sooner made and read than an array of values.
+        ids = "{" + ",".join([outcome.claim.job_id.hex for outcome in group]) + "}"
+        ended = row.state in Job.FINISHED
+        values = [ids, row.state, row.next_task, attempts, ended, claim.token]
+        statements.append(Statement(_FINISH_ALIKE, values))
+    if others:
+        columns = [list(column) for column in zip(*map(_columns, others), strict=True)]
+        statements.append(Statement(_FINISH, columns))
+    return statements
+
+
+def _late(outcomes: Sequence[Outcome], results: Sequence[Sequence[Row]]) -> list[Outcome]:
+    """Return the outcomes that the results of ``_finish`` name."""
+    late = {row[0] for rows in results for row in rows}
+    return [outcome for outcome in outcomes if outcome.claim.job_id in late] if late else []
 
 
 def leads_to_server(connection: BaseDatabaseWrapper) -> bool:

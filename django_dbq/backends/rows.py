@@ -1,14 +1,14 @@
-"""Rows that a statement of our own returns, as the jobs that a worker holds."""
+"""Rows that a statement of our own returns, as claims and as jobs."""
 
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any
 
 from django.db.models.base import ModelState
 from django.db.models.signals import post_init, pre_init
 
-from django_dbq.backends.base import Claimed, in_order
 from django_dbq.claims import Claim, JobValues
 from django_dbq.models import Job
 from django_dbq.workspace import read_workspace
@@ -19,31 +19,45 @@ _PROCESSING = Job.STATES.PROCESSING.value
 _COLUMNS = [field.attname for field in Job._meta.concrete_fields]
 
 
-def hold_rows(
-    rows: Iterable[Sequence[Any]], *, using: str, token: uuid.UUID, worker: uuid.UUID
-) -> list[Claimed]:
-    """Return the jobs of claimed rows, in order, with their claims.
+def claims_of(
+    rows: Sequence[Sequence[Any]], *, using: str, token: uuid.UUID, worker: uuid.UUID
+) -> list[Claim]:
+    """Return the claims of rows, in the order in which they shall run.
 
     ``rows``: of the columns named below, the workspace as JSON text; what is the same for all that
     were claimed together is not among them.
     """
-    make = _quickest_maker(using)
-    claimed: list[Claimed] = []
-    for (
+    load = partial(_load, _quickest_maker(using), token, worker)
+    claims: list[Claim] = []
+    for row in sorted(rows, key=_rank):
+        (
+            identity, _, _, name, next_task, workspace, queue_name, priority, run_after, attempts,
+            _, error, version, _,
+        ) = row  # fmt: skip
+        values = JobValues(
+            _PROCESSING, next_task, workspace or "null", priority, run_after, queue_name, version
+        )
+        claims.append(Claim(identity, name, token, attempts, error, values, partial(load, row)))
+    return claims
+
+
+def _rank(row: Sequence[Any]) -> tuple[int, datetime]:
+    return -row[7], row[1]
+
+
+def _load(
+    make: Callable[[Sequence[Any]], Job], token: uuid.UUID, worker: uuid.UUID, row: Sequence[Any]
+) -> Job:
+    (
         identity, created, modified, name, next_task, workspace, queue_name, priority, run_after,
         attempts, losses, error, version, dedupe_key,
-    ) in rows:  # fmt: skip
-        workspace = workspace or "null"
-        values = (
-            identity, created, modified, name, _PROCESSING, next_task, read_workspace(workspace),
-            queue_name, priority, run_after, token, worker, attempts, losses, modified, None, error,
-            version, dedupe_key, None, False,
-        )  # fmt: skip
-        job = make(values)
-        row = JobValues(_PROCESSING, next_task, workspace, priority, run_after, queue_name, version)
-        claim = job.held_claim = Claim(identity, name, token, attempts, error, row)
-        claimed.append((job, claim))
-    return in_order(claimed)
+    ) = row  # fmt: skip
+    values = (
+        identity, created, modified, name, _PROCESSING, next_task,
+        read_workspace(workspace or "null"), queue_name, priority, run_after, token, worker,
+        attempts, losses, modified, None, error, version, dedupe_key, None, False,
+    )  # fmt: skip
+    return make(values)
 
 
 def _quickest_maker(using: str) -> Callable[[Sequence[Any]], Job]:

@@ -10,9 +10,9 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from django_dbq.backends.base import Backend, Claimed
-from django_dbq.backends.rows import hold_rows
-from django_dbq.claims import Outcome
+from django_dbq.backends.base import Backend, Wanted
+from django_dbq.backends.rows import claims_of
+from django_dbq.claims import Claim, Outcome
 from django_dbq.models import Job
 
 # Which due jobs of one queue come next, and now are this worker's?
@@ -46,16 +46,17 @@ class SQLiteBackend(Backend):
     A transaction that reads before it writes is refused by SQLite when somebody wrote in between.
     """
 
-    def _claim_queue(
-        self, queue: str, names: Sequence[str], limit: int, worker: uuid.UUID
-    ) -> list[Claimed]:
+    def _claim_queue(self, queue: str, wanted: Wanted) -> list[Claim]:
         token = uuid.uuid4()
         now = self._now()
-        listed = json.dumps(names)
+        worker, limit = wanted.worker, wanted.limit
+        listed = json.dumps(wanted.names)
         rows = self._execute(
             CLAIM, [token.hex, worker.hex, now, now, queue, now, listed, limit]
         ).fetchall()
-        return hold_rows(map(self._as_python, rows), using=self.using, token=token, worker=worker)
+        return claims_of(
+            [*map(self._as_python, rows)], using=self.using, token=token, worker=worker
+        )
 
     def _finish_alike(self, group: Sequence[Outcome]) -> bool:
         """Write outcomes of which only the job differs: all of them, or else none."""

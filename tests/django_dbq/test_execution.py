@@ -11,7 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 from pytest_django import Settings
 
-from django_dbq.claims import Claim
+from django_dbq.backends import Wanted, backend_for
 from django_dbq.errors import ClaimLost
 from django_dbq.execution import ERROR_LENGTH, describe
 from django_dbq.models import Job
@@ -347,13 +347,11 @@ class TestFence:
 
     @pytest.fixture
     def held(self) -> Job:
-        from django_dbq.backends import backend_for
-
         Job.objects.create(name="noop")
-        [(job, claim)] = backend_for("default").claim(
-            ["default"], names=["noop"], limit=1, worker=uuid.uuid4()
-        )
-        assert isinstance(claim, Claim)
+        wanted = Wanted(["default"], ["noop"], 1, uuid.uuid4())
+        [claim] = backend_for("default").claim(wanted)
+        job = claim.job()
+        assert isinstance(job, Job)
         return job
 
 

@@ -14,6 +14,7 @@ from django.db import DataError, InterfaceError, connections
 from django.utils import timezone
 from pytest_django import Settings
 
+from django_dbq.backends import Wanted
 from django_dbq.batch import LARGEST_BATCH, BatchSize
 from django_dbq.claims import Outcome
 from django_dbq.dispatcher import Limits, Tally
@@ -187,11 +188,15 @@ def count_claims(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     backend = worker.dispatcher.backend
     claim = backend.claim
 
-    def counting(*args: Any, limit: int, **kwargs: Any) -> Any:
-        limits.append(limit)
-        return claim(*args, limit=limit, **kwargs)
+    def counting(wanted: Wanted) -> Any:
+        limits.append(wanted.limit)
+        return claim(wanted)
+
+    def counting_exchange(outcomes: Any, wanted: Wanted) -> Any:
+        return backend.finish(outcomes), counting(wanted)
 
     monkeypatch.setattr(backend, "claim", counting)
+    monkeypatch.setattr(backend, "exchange", counting_exchange)
     return limits
 
 
@@ -274,7 +279,7 @@ class TestBatches:
         worker.dispatcher.turn()
         first = worker.batch.start()
         assert first is not None
-        assert first[0].priority == 5
+        assert first.row.priority == 5
 
 
 class TestUnknownJobs:
@@ -310,11 +315,15 @@ class TestRefusedOutcomes:
                 raise DataError("out of range")
             return finish(outcomes)
 
+        def refusing_exchange(outcomes: list[Outcome], wanted: Wanted) -> Any:
+            return refusing(outcomes), dispatcher.backend.claim(wanted)
+
         monkeypatch.setattr(dispatcher.backend, "finish", refusing)
+        monkeypatch.setattr(dispatcher.backend, "exchange", refusing_exchange)
         dispatcher._size.size = 1
         dispatcher.turn()
         while held := dispatcher.batch.start(wait=False):
-            dispatcher.batch.end(execute(*held))
+            dispatcher.batch.end(execute(held))
         dispatcher.turn()
         bad.refresh_from_db()
         good.refresh_from_db()
@@ -394,11 +403,11 @@ class TestStop:
         assert held is not None
         worker.stop.count = 2
         if ended:
-            worker.batch.end(execute(*held))
+            worker.batch.end(execute(held))
         worker.dispatcher.turn()
         job.refresh_from_db()
         if not ended:
-            worker.batch.end(execute(*held))
+            worker.batch.end(execute(held))
             assert worker.batch.take_ended() == []
         assert left == [True]
         assert job.state == ("COMPLETE" if ended else "NEW")
@@ -471,7 +480,7 @@ class TestCommand:
         out = Terminal()
         call_command("worker", burst=True, rate_limit=0, stdout=out)
         drawn = out.getvalue().split("\r")
-        assert "1 done, 0 failed, 2 left" in drawn[1]
+        assert "1 done, 0 failed, 1 left" in drawn[1]
         assert "[########" in drawn[1]
         assert "3 job(s) complete, 0 failed, 0 left" in drawn[-1]
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from django_dbq.backends import backend_for
+from django_dbq.backends import Wanted, backend_for
 from django_dbq.execution import execute
 from django_dbq.models import Job
 from tests import tasks
@@ -26,12 +26,10 @@ def life_of(job: Job) -> list[dict[str, Any]]:
     history = [seen(job)]
     # A job that is retried for ever is looked at often enough.
     for _ in range(4):
-        claimed = backend_for("default").claim(
-            ["default"], names=[job.name], limit=1, worker=uuid.uuid4()
-        )
-        for held, claim in claimed:
+        wanted = Wanted(["default"], [job.name], 1, uuid.uuid4())
+        for claim in backend_for("default").claim(wanted):
             history.append(seen(job))
-            assert backend_for("default").finish([execute(held, claim)]) == []
+            assert backend_for("default").finish([execute(claim)]) == []
             history.append(seen(job))
     return history
 

@@ -10,7 +10,7 @@ import pytest
 from django.db import connection, connections
 from django.utils import timezone
 
-from django_dbq.backends import Backend, backend_for
+from django_dbq.backends import Backend, Wanted, backend_for
 from django_dbq.claims import Claim, Outcome
 from django_dbq.execution import release
 from django_dbq.models import Job
@@ -27,7 +27,11 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 def claim(
     backend: Backend, limit: int = 10, queues: Sequence[str] = ("default",)
 ) -> list[tuple[Job, Claim]]:
-    return backend.claim(queues, names=["noop", "three"], limit=limit, worker=WORKER)
+    return claim_wanted(backend, Wanted(queues, ["noop", "three"], limit, WORKER))
+
+
+def claim_wanted(backend: Backend, wanted: Wanted) -> list[tuple[Job, Claim]]:
+    return [(claim.job(), claim) for claim in backend.claim(wanted)]
 
 
 def complete(claim: Claim, **changes: Any) -> Outcome:
@@ -84,12 +88,12 @@ class TestClaim:
 
     def test_that_knows_no_names_takes_nothing(self, backend: Backend) -> None:
         Job.objects.create(name="noop")
-        assert backend.claim(["default"], names=[], limit=1, worker=WORKER) == []
+        assert backend.claim(Wanted(["default"], [], 1, WORKER)) == []
 
     def test_takes_names_with_any_character_in_them(self, backend: Backend) -> None:
         Job.objects.create(name="noop")
         Job.objects.update(name="%s \"'{},\\é", queue_name="%s'\"")
-        claimed = backend.claim(["%s'\""], names=["%s \"'{},\\é"], limit=1, worker=WORKER)
+        claimed = backend.claim(Wanted(["%s'\""], ["%s \"'{},\\é"], 1, WORKER))
         assert len(claimed) == 1
 
     def test_runs_a_row_inserted_with_only_the_documents_columns(self, backend: Backend) -> None:

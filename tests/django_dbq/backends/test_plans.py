@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from django_dbq.backends import Backend, postgresql, sqlite
+from django_dbq.backends import Backend, Wanted, postgresql, sqlite
 from django_dbq.models import Job
 
 
@@ -39,7 +39,7 @@ def statement_of_portable_claim() -> tuple[str, Any]:
         return execute(sql, params, many, context)
 
     with connection.execute_wrapper(note):
-        Backend("default").claim(["default"], names=["noop"], limit=10, worker=uuid.uuid4())
+        Backend("default").claim(Wanted(["default"], ["noop"], 10, uuid.uuid4()))
     return next((sql, params) for sql, params in statements if "priority" in sql)
 
 
