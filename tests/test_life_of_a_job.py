@@ -32,12 +32,14 @@ def states() -> Counter[str]:
 def test_four_workers_start_every_task_once_and_in_order(
     worker_process: StartWorker, record: Path
 ) -> None:
+    workers = [worker_process("--rate_limit", "0", DBQ_TEST_LOG_LEVEL="WARNING") for _ in range(4)]
+    for worker in workers:
+        worker.wait_for_output("Starting job worker")
     Job.objects.bulk_enqueue(Job(name="three") for _ in range(5000))
-    workers = [
-        worker_process("--burst", "--rate_limit", "0", DBQ_TEST_LOG_LEVEL="WARNING")
-        for _ in range(4)
-    ]
-    assert [worker.wait(timeout=240) for worker in workers] == [0, 0, 0, 0]
+    wait_for(lambda: states() == {"COMPLETE": 5000}, timeout=240)
+    for worker in workers:
+        worker.signal(signal.SIGTERM)
+    assert [worker.wait() for worker in workers] == [0, 0, 0, 0]
 
     started: defaultdict[str, list[str]] = defaultdict(list)
     for line in record.read_text().splitlines():
