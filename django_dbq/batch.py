@@ -22,14 +22,20 @@ class Batch:
     The dispatcher's thread brings jobs and takes outcomes away; one or more other threads start and
     end jobs. Each method is one step under a lock, so that a job is always in exactly one of the
     three places. ``queues``: the worker's, the first of them first. ``bell``: rung when there is
-    something to do for the dispatcher.
+    something to do for the dispatcher. ``concurrency``: how many jobs may run at once.
     """
 
     def __init__(
-        self, *, queues: Sequence[str], bell: Bell, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        queues: Sequence[str],
+        bell: Bell,
+        concurrency: int = 1000,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.queues = queues
         self.bell = bell
+        self.concurrency = concurrency
         self.clock = clock
         #: Rung for more jobs when no more than this are left to start.
         self.low_water = 0
@@ -52,9 +58,9 @@ class Batch:
     def start(self, *, wait: bool = True) -> Claim | None:
         """Take the next job to run, waiting for one; None when no more will come."""
         with self._lock:
-            while not self._unstarted:
+            while not self._unstarted or len(self._running) >= self.concurrency:
                 self.bell.ring()
-                if self._closed or not wait:
+                if not self._unstarted and (self._closed or not wait):
                     return None
                 self._changed.wait()
             claim = self._unstarted.popleft()
@@ -76,6 +82,9 @@ class Batch:
             self.seconds += self.clock() - running[1]
             self.ended_count += 1
             self._ended.append(outcome)
+            if self.concurrency > 1:
+                self.bell.ring()
+                self._changed.notify_all()
             if (
                 outcome.row.state in Job.WAITING
                 and self._unstarted
@@ -83,6 +92,12 @@ class Batch:
             ):
                 self.overtaken = True
                 self._release_unstarted()
+
+    def wait_for_running(self) -> None:
+        """Return when nothing runs any more."""
+        with self._lock:
+            while self._running:
+                self._changed.wait()
 
     # For the dispatcher
 

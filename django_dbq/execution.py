@@ -2,7 +2,12 @@
 
 import logging
 import traceback
+from collections.abc import Coroutine
 from contextlib import suppress
+from inspect import iscoroutine
+from typing import Any
+
+from asgiref.sync import async_to_sync
 
 from django_dbq import registry
 from django_dbq.claims import Claim, Outcome
@@ -29,7 +34,17 @@ def execute(claim: Claim, stop_requests: object = False) -> Outcome:
     specification's: pre-task hook and task, either of which fails the job; the failure hook, for a
     job that is FAILED by then; the post-task hook, whose errors are logged and no more.
     """
-    return Execution(claim, stop_requests).run()
+    execution = Execution(claim, stop_requests)
+    if (coroutine := execution.begin()) is not None:
+        try:
+            async_to_sync(_awaited)(coroutine)
+        except BaseException as error:  # noqa: BLE001 - SystemExit must not end the worker
+            execution.raised = error
+    return execution.conclude()
+
+
+async def _awaited(coroutine: Coroutine[Any, Any, object]) -> None:
+    await coroutine
 
 
 def release(claim: Claim) -> Outcome:
@@ -45,26 +60,41 @@ def release(claim: Claim) -> Outcome:
 
 
 class Execution:
-    """The run of one task: each step is a method, and ``run`` is the list of them."""
+    """The run of one task, from its start to its outcome.
 
-    __slots__ = ("accepted", "attempts", "claim", "error", "job", "spec", "task")
+    In two parts, since a task that is a coroutine is awaited in between, wherever the worker does
+    that. ``raised``: what the task raised.
+    """
+
+    __slots__ = ("accepted", "attempts", "claim", "error", "job", "raised", "spec", "task")
 
     def __init__(self, claim: Claim, stop_requests: object) -> None:
         self.job: Job = claim.job()
         self.job.stop_requests = stop_requests
         self.claim = claim
+        self.spec = registry.get(claim.job_name)
         self.task = claim.row.next_task
         self.attempts = claim.attempts
+        self.raised: BaseException | None = None
         self.error: str | None = None
         #: The job as it was when last seen in order; the outcome is made from it.
         self.accepted = claim.row
 
-    def run(self) -> Outcome:
-        """Run the task and return its outcome."""
-        self.spec = registry.get(self.claim.job_name)
+    def begin(self) -> Coroutine[Any, Any, object] | None:
+        """Run the pre-task hook and the task; return the task's coroutine, if it is one."""
         self._log("task_started")
         try:
-            self._run_task()
+            result = self._run_task()
+            return result if iscoroutine(result) else None
+        except BaseException as error:  # noqa: BLE001 - SystemExit must not end the worker
+            self.raised = error
+            return None
+
+    def conclude(self) -> Outcome:
+        """Run the hooks that follow the task, and return what it came to."""
+        try:
+            if self.raised is not None:
+                raise self.raised
             self._accept()
             self._advance()
         except BaseException as error:  # noqa: BLE001 - SystemExit must not end the worker
@@ -74,14 +104,14 @@ class Execution:
         self._log("task_finished")
         return self._outcome()
 
-    def _run_task(self) -> None:
+    def _run_task(self) -> object:
         job, spec = self.job, self.spec
         # A row can say anything: only what the job's entry lists is ever imported.
         job.next_task = self.task = spec.listed(job.next_task)
         task = spec.function(self.task)
         if spec.pre_task_hook:
             spec.function(spec.pre_task_hook)(job)
-        task(job)
+        return task(job)
 
     def _advance(self) -> None:
         """Let the job wait for its next task, or be COMPLETE, unless the task set its state."""

@@ -12,6 +12,7 @@ from django.db import connections
 from django_dbq.backends import backend_for
 from django_dbq.batch import LARGEST_BATCH, Batch
 from django_dbq.bell import Bell
+from django_dbq.concurrency import TaskThreads
 from django_dbq.dispatcher import Dispatcher, Limits, Tally
 from django_dbq.execution import execute
 from django_dbq.stopping import StopRequests
@@ -21,8 +22,11 @@ from django_dbq.wakeup import WakeUp, wakeup_for
 class Worker:
     """Claims, executes and finishes jobs: tasks in the calling thread, the rest in a dispatcher's.
 
+    With ``concurrency`` the tasks run in threads, and the calling one waits for signals.
+
     ``queues``: served in this order. ``using``: the database. ``limits``: what to keep to, and when
-    to end. ``on_progress``: called after each batch with the tally so far. ``clock``: seconds, for
+    to end. ``concurrency``: how many tasks to run at once. ``worker_id``: as the rows name it.
+    ``on_progress``: called after each batch with the tally so far. ``clock``: seconds, for
     durations only; what is due is asked of the database.
     """
 
@@ -32,13 +36,15 @@ class Worker:
         queues: Sequence[str],
         using: str,
         limits: Limits | None = None,
+        concurrency: int = 1,
+        worker_id: uuid.UUID | None = None,
         on_progress: Callable[[Tally], None] = lambda tally: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.id = uuid.uuid4()
+        self.id = worker_id or uuid.uuid4()
         self.bell = Bell()
         self.stop = StopRequests(self.bell)
-        self.batch = Batch(queues=queues, bell=self.bell, clock=clock)
+        self.batch = Batch(queues=queues, bell=self.bell, concurrency=concurrency, clock=clock)
         connection = connections[using]
         # What the calling thread has not committed, or has in memory, no other thread sees.
         self._is_alone = connection.in_atomic_block or _is_in_memory(connection)
@@ -56,6 +62,7 @@ class Worker:
             stop=self.stop,
             wakeup=wakeup,
             limits=limits or Limits(),
+            threads=concurrency,
             largest=0 if self._is_alone else LARGEST_BATCH,
             clock=clock,
             on_progress=on_progress,
@@ -74,8 +81,11 @@ class Worker:
         thread = threading.Thread(target=self.dispatcher.run, name="dbq-dispatcher", daemon=True)
         thread.start()
         try:
-            while claim := self.batch.start():
-                self.batch.end(execute(claim, self.stop))
+            if self.batch.concurrency > 1:
+                TaskThreads(self.batch, self.stop).run()
+            else:
+                while claim := self.batch.start():
+                    self.batch.end(execute(claim, self.stop))
         finally:
             self.dispatcher.end()
             thread.join()

@@ -1,7 +1,8 @@
 """A step or hook as the engine calls it: with the job, where the function takes a context."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import async_to_sync
@@ -27,29 +28,39 @@ def synchronous(function: Callable[..., Any]) -> Callable[..., object]:
 
 def as_engine_function(
     definition: "JobDefinition[W]", function: Callable[..., Any]
-) -> Callable[..., None]:
+) -> Callable[..., object]:
     """Return a task or hook that runs the function on the typed workspace of a job.
 
     What the function makes of the workspace goes back to the job, also when it raises. Raises what
     the function raises, or pydantic's ``ValidationError`` for a workspace that the model refuses,
-    before or afterwards; the job keeps the last valid one.
+    before or afterwards; the job keeps the last valid one. A coroutine function gives another.
     """
-    call = synchronous(function)
 
     def run(job: Job, *error: BaseException) -> None:
-        context = JobContext(workspace=definition.workspace_of(job), job=job)
-        before = workspaces.text_of(context.workspace)
-        try:
-            call(context, *error)
-        except BaseException as raised:
-            try:
-                _write_back(definition, context, before)
-            except Exception as invalid:  # noqa: BLE001 - the first error is the one to tell
-                raised.add_note(f"What it made of the workspace was dropped: {invalid}")
-            raise
-        _write_back(definition, context, before)
+        with _workspace_of(definition, job) as context:
+            function(context, *error)
 
-    return run
+    async def run_later(job: Job, *error: BaseException) -> None:
+        with _workspace_of(definition, job) as context:
+            await function(context, *error)
+
+    return run_later if inspect.iscoroutinefunction(function) else run
+
+
+@contextmanager
+def _workspace_of(definition: "JobDefinition[W]", job: Job) -> Generator[JobContext[W], None, None]:
+    """Provide the typed workspace, and write it back."""
+    context = JobContext(workspace=definition.workspace_of(job), job=job)
+    before = workspaces.text_of(context.workspace)
+    try:
+        yield context
+    except BaseException as raised:
+        try:
+            _write_back(definition, context, before)
+        except Exception as invalid:  # noqa: BLE001 - the first error is the one to tell
+            raised.add_note(f"What it made of the workspace was dropped: {invalid}")
+        raise
+    _write_back(definition, context, before)
 
 
 def _write_back(definition: "JobDefinition[W]", context: JobContext[W], before: bytes) -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -43,6 +44,13 @@ def wait_for(condition: Callable[[], bool], timeout: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)
+
+
+def states() -> Counter[str]:
+    """Return how many jobs are in each state."""
+    from django_dbq.models import Job
+
+    return Counter(Job.objects.values_list("state", flat=True))
 
 
 class WorkerProcess:
@@ -109,3 +117,12 @@ def worker_process(
     yield start
     for worker in started:
         worker.kill()
+
+
+@pytest.fixture
+def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file, outside of the database, in which tasks of all processes note their start."""
+    path = tmp_path / "record"
+    path.touch()
+    monkeypatch.setenv("DBQ_TEST_RECORD", str(path))
+    return path

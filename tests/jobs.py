@@ -2,6 +2,10 @@
 
 JOBS: dict[str, object] = {
     "noop": ["tests.tasks.noop"],
+    "hold": ["tests.tasks.hold"],
+    "hold_async": ["tests.tasks.hold_async"],
+    "fail_async": ["tests.tasks.fail_async"],
+    "nap": ["tests.tasks.nap"],
     "note": ["tests.tasks.note"],
     "three": ["tests.tasks.first", "tests.tasks.second", "tests.tasks.third"],
     "sleep": ["tests.tasks.sleep", "tests.tasks.noop"],

@@ -1,8 +1,10 @@
 """Tasks and hooks of the tests' jobs. What they do is noted in ``events``, in order."""
 
+import asyncio
 import os
 import signal
 import sys
+import threading
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -52,6 +54,29 @@ def sleep(job: Job) -> None:
     record(f"sleep {job.id}")
     time.sleep(job.workspace["seconds"])
     record(f"slept {job.id}")
+
+
+def hold(job: Job) -> None:
+    record(f"held {job.id} by {os.getpid()}")
+    while not Path(job.workspace["file"]).exists():
+        time.sleep(0.01)
+
+
+async def hold_async(job: Job) -> None:
+    record(f"held {job.id} by {os.getpid()} with {threading.active_count()} threads")
+    while not Path(job.workspace["file"]).exists():
+        await asyncio.sleep(0.01)
+    job.workspace["done"] = True
+
+
+async def fail_async(job: Job) -> None:
+    await asyncio.sleep(0)
+    raise ValueError("the async task failed")
+
+
+def nap(job: Job) -> None:
+    record(f"nap {job.id}")
+    time.sleep(0.001)
 
 
 def wait_for_file(job: Job) -> None:

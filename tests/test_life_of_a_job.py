@@ -9,24 +9,11 @@ import pytest
 from django.db import connection, transaction  # noqa: F401 - the mark below asks connection
 
 from django_dbq.models import Job
-from tests.conftest import WorkerProcess, wait_for
+from tests.conftest import WorkerProcess, states, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 StartWorker = Callable[..., WorkerProcess]
-
-
-@pytest.fixture
-def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file, outside of the database, in which tasks of all processes note their start."""
-    path = tmp_path / "record"
-    path.touch()
-    monkeypatch.setenv("DBQ_TEST_RECORD", str(path))
-    return path
-
-
-def states() -> Counter[str]:
-    return Counter(Job.objects.values_list("state", flat=True))
 
 
 def test_four_workers_start_every_task_once_and_in_order(

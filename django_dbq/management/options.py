@@ -22,3 +22,14 @@ def at_least_zero(value: object) -> float:
     if not 0 <= number < math.inf:
         raise NotANumber(f"must be a number of 0 or more, not {value!r}")
     return number
+
+
+def at_least_one(value: object) -> int:
+    """Return the value as a whole number. Raises ``NotANumber`` for one below 1."""
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise NotANumber(f"must be a whole number of 1 or more, not {value!r}")
+    return number

@@ -21,8 +21,10 @@ FLOORS = [
     {"edits", "backends", "checks", "admin"},
     {"execution", "stopping"},
     {"batch", "known", "wakeup"},
+    {"concurrency"},
     {"dispatcher"},
     {"worker"},
+    {"supervisor"},
     {"management"},
 ]
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}

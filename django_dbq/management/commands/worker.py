@@ -1,5 +1,7 @@
 """``manage.py worker``: runs the jobs of one or more queues."""
 
+import sys
+import uuid
 from argparse import ArgumentParser
 from typing import Any
 
@@ -8,9 +10,10 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connections, router
 
 from django_dbq.dispatcher import Limits
-from django_dbq.management.options import at_least_zero
+from django_dbq.management.options import at_least_one, at_least_zero
 from django_dbq.management.progress import Progress
 from django_dbq.models import Job
+from django_dbq.supervisor import Supervisor
 from django_dbq.worker import Worker
 
 
@@ -41,6 +44,35 @@ class Command(BaseCommand):
         parser.add_argument(
             "--dry-run", action="store_true", help="Say what would be done, and start nothing."
         )
+        parser.add_argument(
+            "--concurrency",
+            type=at_least_one,
+            default=1,
+            metavar="N",
+            help="How many tasks to run at once, in threads; for tasks that wait (default: 1).",
+        )
+        parser.add_argument(
+            "--processes",
+            type=at_least_one,
+            default=1,
+            metavar="N",
+            help="How many worker processes to run, each with its own rate limit, concurrency and"
+            " maxima; one that dies is replaced (default: 1).",
+        )
+        parser.add_argument(
+            "--max-jobs",
+            type=at_least_one,
+            metavar="N",
+            help="End after N jobs have been completed or have failed. With --processes the process"
+            " is replaced.",
+        )
+        parser.add_argument(
+            "--max-seconds",
+            type=at_least_zero,
+            metavar="N",
+            help="End after N seconds, when the running tasks have ended. With --processes the"
+            " process is replaced.",
+        )
         parser.add_argument("--database", help="The database, which the routers choose otherwise.")
 
     def handle(
@@ -50,18 +82,47 @@ class Command(BaseCommand):
         rate_limit: float,
         burst: bool,
         dry_run: bool,
+        concurrency: int,
+        processes: int,
+        max_jobs: int | None,
+        max_seconds: float | None,
         database: str | None,
         **options: Any,
     ) -> None:
         queues = list(dict.fromkeys(queue_name or ["default"]))
-        rate_limit = at_least_zero(rate_limit)
+        limits = Limits(
+            rate=at_least_zero(rate_limit),
+            burst=burst,
+            jobs=None if max_jobs is None else at_least_one(max_jobs),
+            seconds=None if max_seconds is None else at_least_zero(max_seconds),
+        )
+        concurrency, processes = at_least_one(concurrency), at_least_one(processes)
         using = database or router.db_for_write(Job)
-        self.stdout.write(_announcement(queues, rate_limit))
+        self.stdout.write(_announcement(queues, limits.rate))
         if dry_run:
             return
         self._check_database(using)
-        limits = Limits(rate=rate_limit, burst=burst)
-        worker = Worker(queues=queues, using=using, limits=limits)
+
+        def make_worker(worker_id: uuid.UUID | None = None) -> Worker:
+            return Worker(
+                queues=queues,
+                using=using,
+                limits=limits,
+                concurrency=concurrency,
+                worker_id=worker_id,
+            )
+
+        if processes > 1:
+            supervisor = Supervisor(
+                processes=processes,
+                work=lambda worker_id: make_worker(worker_id).run(),
+                using=using,
+                replacing=not burst,
+            )
+            if status := supervisor.run():
+                sys.exit(status)
+            return
+        worker = make_worker()
         if not burst:
             worker.run()
             return
