@@ -180,7 +180,9 @@ class Batch:
 
     def _rank(self, row: JobValues) -> tuple[int, int]:
         """Return the job's place among others: by queue, in the order given, then by priority."""
-        return self.queues.index(row.queue_name), -row.priority
+        # MariaDB takes DEFAULT for the queue "default".
+        known = row.queue_name in self.queues
+        return self.queues.index(row.queue_name) if known else 0, -row.priority
 
 
 class BatchSize:

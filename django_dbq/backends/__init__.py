@@ -3,6 +3,7 @@
 from django.db import connections
 
 from django_dbq.backends.base import Backend, Wanted
+from django_dbq.backends.mysql import MySQLBackend
 from django_dbq.backends.postgresql import PostgreSQLBackend
 from django_dbq.backends.sqlite import SQLiteBackend
 
@@ -11,9 +12,10 @@ __all__ = ["Backend", "Wanted", "backend_for"]
 _BY_VENDOR: dict[str, type[Backend]] = {
     "postgresql": PostgreSQLBackend,
     "sqlite": SQLiteBackend,
+    "mysql": MySQLBackend,
 }
 
 
 def backend_for(using: str) -> Backend:
-    """Return the backend for that database; MariaDB and MySQL are served by the portable one."""
+    """Return the backend for that database; one that Django calls by another name is portable."""
     return _BY_VENDOR.get(connections[using].vendor, Backend)(using)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import F
+from django.db.models import F, Q
 
 from django_dbq.claims import Claim, JobValues, Outcome
 from django_dbq.clock import DatabaseNow
@@ -71,7 +71,7 @@ class Backend:
         with transaction.atomic(using=self.using):
             chosen = list(
                 self._lock(self._jobs().claimable().due())
-                .filter(queue_name=queue, name__in=wanted.names)
+                .filter(self._is_one_of(wanted.names), queue_name=queue)
                 .order_by("-priority", "created")
                 .values_list("pk", flat=True)[: wanted.limit]
             )
@@ -182,11 +182,15 @@ class Backend:
 
     def unknown_names(self, queues: Sequence[str], names: Sequence[str]) -> list[str]:
         """Return the names of waiting jobs in these queues that ``names`` does not list."""
-        unknown = self._jobs().claimable().filter(queue_name__in=queues).exclude(name__in=names)
+        unknown = self._jobs().claimable().filter(~self._is_one_of(names), queue_name__in=queues)
         return sorted(unknown.values_list("name", flat=True).distinct())
 
     def _jobs(self) -> JobQuerySet:
         return Job.objects.using(self.using).all()
+
+    def _is_one_of(self, names: Sequence[str]) -> Q:
+        """Return the condition that a job has one of these names, to the letter."""
+        return Q(name__in=names)
 
     def _lock(self, jobs: JobQuerySet) -> JobQuerySet:
         """Return the jobs but for those that somebody else is about to write."""

@@ -301,6 +301,13 @@ class TestUnknownJobs:
         worker.run()
         assert caplog.text.count("event=unknown_job name=gone") == 1
 
+    def test_a_name_that_differs_in_case_is_another_one(self, events: list[str]) -> None:
+        note("never")
+        Job.objects.update(name="NOTE", queue_name="default")
+        note("now")
+        assert worker_with(Clock(), burst=True).run() == Tally(complete=1)
+        assert events == ["note now"]
+
 
 class TestRefusedOutcomes:
     def test_one_that_the_database_refuses_fails_its_own_job_only(

@@ -1,0 +1,261 @@
+"""What a worker holds: each job in one place, in the right order, whatever threads do."""
+
+import random
+import sys
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from django_dbq.batch import Batch
+from django_dbq.bell import Bell
+from django_dbq.claims import Claim, JobValues, Outcome
+from django_dbq.models import Job
+
+#: Seconds that nothing takes on any machine, and that no test waits for unless it fails.
+LONG = 20
+
+
+@pytest.fixture
+def batch() -> Iterator[Batch]:
+    """The batch of a worker that serves two queues."""
+    bell = Bell()
+    yield Batch(queues=["first", "second"], bell=bell)
+    bell.close()
+
+
+def held(*, queue: str = "first", priority: int = 0) -> Claim:
+    """Return the claim of a job that nobody needs to load."""
+    row = JobValues("PROCESSING", "tests.tasks.first", "{}", priority, None, queue, 1)
+    return Claim(uuid.uuid4(), "three", uuid.uuid4(), 1, None, row, load=Job)
+
+
+def complete(claim: Claim) -> Outcome:
+    return Outcome(claim, claim.row.moved("COMPLETE", ""), 1)
+
+
+def goes_on(claim: Claim) -> Outcome:
+    return Outcome(claim, claim.row.moved("READY", "tests.tasks.second"), 0)
+
+
+def started(batch: Batch) -> list[Claim]:
+    """Start all that is to be started, and return it in that order."""
+    claims = []
+    while claim := batch.start(wait=False):
+        claims.append(claim)
+    return claims
+
+
+def in_thread(run: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread
+
+
+class TestPlaces:
+    def test_are_gone_through_one_after_the_other(self, batch: Batch) -> None:
+        assert batch.size == (0, 0, 0)
+        claim = held()
+        batch.hold([claim])
+        assert batch.size == (1, 0, 0)
+        assert batch.start() == claim
+        assert (batch.size, batch.running) == ((0, 1, 0), [claim])
+        batch.end(complete(claim))
+        assert (batch.size, batch.running) == ((0, 0, 1), [])
+        assert batch.take_ended() == [complete(claim)]
+        assert batch.size == (0, 0, 0)
+        assert batch.take_ended() == []
+
+    def test_of_what_is_handed_back_are_those_of_outcomes(self, batch: Batch) -> None:
+        claims = [held() for _ in range(3)]
+        batch.hold(claims)
+        batch.start()
+        batch.hand_back()
+        assert batch.size == (0, 1, 2)
+        batch.hand_back_running()
+        assert batch.size == (0, 0, 3)
+        # The task ends all the same, which is nobody's concern any more.
+        batch.end(complete(claims[0]))
+        outcomes = batch.take_ended()
+        assert [outcome.claim for outcome in outcomes] == [claims[i] for i in (1, 2, 0)]
+        assert {(o.row.state, o.row.next_task, o.attempts) for o in outcomes} == {
+            ("NEW", "tests.tasks.first", 0)
+        }
+
+    def test_are_never_two_nor_none_with_many_threads(self, batch: Batch) -> None:
+        """Six threads run jobs, while the dispatcher's brings, hands back, and takes away."""
+        choice = random.Random(0)
+        waiting = [held(priority=choice.randrange(3)) for _ in range(4000)]
+        identities = [claim.job_id for claim in waiting]
+        endings = [complete, complete, complete, goes_on]
+
+        def run_jobs() -> None:
+            number = 0
+            while claim := batch.start():
+                number += 1
+                batch.end(endings[number % 4](claim))
+
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            threads = [in_thread(run_jobs) for _ in range(6)]
+            brought, outcomes = 0, []
+            while waiting:
+                some = [waiting.pop() for _ in range(min(len(waiting), choice.randrange(30)))]
+                batch.hold(some)
+                brought += len(some)
+                match choice.randrange(8):
+                    case 0:
+                        batch.hand_back()
+                    case 1:
+                        batch.hand_back_running()
+                    case 2 | 3 | 4:
+                        outcomes += batch.take_ended()
+                assert sum(batch.size) + len(outcomes) == brought
+            batch.close()
+            for thread in threads:
+                thread.join()
+        finally:
+            batch.close()
+            sys.setswitchinterval(interval)
+        outcomes += batch.take_ended()
+        assert batch.size == (0, 0, 0)
+        assert Counter(outcome.claim.job_id for outcome in outcomes) == Counter(identities)
+        # All of it happened, or it proves nothing.
+        assert {outcome.row.state for outcome in outcomes} == {"NEW", "READY", "COMPLETE"}
+
+
+class TestStart:
+    def test_does_not_wait_unless_it_is_to(self, batch: Batch) -> None:
+        assert batch.start(wait=False) is None
+
+    @pytest.mark.parametrize("number", [1, 3])
+    def test_waits_until_there_is_a_job(self, batch: Batch, number: int) -> None:
+        """Each of the threads that wait gets one of the jobs."""
+        results: list[Claim | None] = []
+        threads = [in_thread(lambda: results.append(batch.start())) for _ in range(number)]
+        # The bell is rung under the lock that waiting gives back: who rang it waits by then.
+        assert batch.bell.wait(LONG)
+        claims = [held() for _ in range(number)]
+        batch.hold(claims)
+        for thread in threads:
+            thread.join(LONG)
+        assert set(results) == set(claims)
+        assert batch.size == (0, number, 0)
+
+    def test_is_told_by_close_that_no_more_will_come(self, batch: Batch) -> None:
+        results: list[Claim | None] = []
+        threads = [in_thread(lambda: results.append(batch.start())) for _ in range(3)]
+        assert batch.bell.wait(LONG)
+        assert not batch.closed
+        batch.close()
+        for thread in threads:
+            thread.join(LONG)
+        assert results == [None, None, None]
+        assert batch.closed
+
+    def test_gives_what_is_left_after_close(self, batch: Batch) -> None:
+        claims = [held() for _ in range(2)]
+        batch.hold(claims)
+        batch.close()
+        assert [batch.start(), batch.start(), batch.start()] == [*claims, None]
+
+    def test_rings_when_no_more_is_left_than_the_low_water(self, batch: Batch) -> None:
+        batch.low_water = 2
+        batch.hold([held() for _ in range(5)])
+        rung = []
+        for _ in range(5):
+            batch.start()
+            rung.append(batch.bell.wait(0))
+        assert rung == [False, False, True, True, True]
+
+
+class TestOrder:
+    def test_is_the_one_of_the_claim(self, batch: Batch) -> None:
+        claims = [held() for _ in range(3)]
+        batch.hold(claims[:2])
+        batch.hold(claims[2:])
+        assert started(batch) == claims
+
+    @pytest.mark.parametrize("later", [[5, 4], [5]])
+    def test_puts_higher_ranks_that_come_later_first(self, batch: Batch, later: list[int]) -> None:
+        first, second = held(priority=2), held()
+        batch.hold([first, second])
+        urgent = [held(priority=priority) for priority in later]
+        batch.hold(urgent)
+        assert started(batch) == [*urgent, first, second]
+
+    @pytest.mark.parametrize("lowest", [0, -1])
+    def test_puts_them_first_also_if_lower_ones_come_with_them(
+        self, batch: Batch, lowest: int
+    ) -> None:
+        before = [held() for _ in range(2)]
+        batch.hold(before)
+        urgent, low = held(priority=5), held(priority=lowest)
+        batch.hold([urgent, low])
+        assert started(batch) == [urgent, *before, low]
+
+    def test_of_equal_ranks_is_that_of_their_coming(self, batch: Batch) -> None:
+        low = [held() for _ in range(3)]
+        high = [held(priority=1) for _ in range(3)]
+        batch.hold(low)
+        batch.hold(high[:2])
+        batch.hold(high[2:])
+        assert started(batch) == [*high, *low]
+
+    def test_has_the_queue_before_the_priority(self, batch: Batch) -> None:
+        second = held(queue="second", priority=9)
+        first = held(queue="first", priority=-9)
+        batch.hold([second])
+        batch.hold([first])
+        assert started(batch) == [first, second]
+
+
+class TestOvertaking:
+    @pytest.fixture
+    def running(self, batch: Batch) -> Claim:
+        """A job that runs, of the priority 1, while three of a lower one wait behind it."""
+        one = held(priority=1)
+        batch.hold([one, *[held() for _ in range(3)]])
+        assert batch.start() == one
+        return one
+
+    def test_hands_back_what_ranks_behind_the_next_task(self, batch: Batch, running: Claim) -> None:
+        batch.end(goes_on(running))
+        assert batch.overtaken
+        assert batch.size == (0, 0, 4)
+        assert Counter(o.row.state for o in batch.take_ended()) == {"READY": 1, "NEW": 3}
+
+    @pytest.mark.parametrize(
+        "changes",
+        [{"priority": 0}, {"priority": -1}, {"queue_name": "second"}, {"queue_name": "x"}],
+    )
+    def test_needs_a_next_task_that_ranks_before_the_others(
+        self, batch: Batch, running: Claim, changes: dict[str, Any]
+    ) -> None:
+        outcome = goes_on(running)
+        batch.end(outcome._replace(row=outcome.row._replace(**changes)))
+        assert not batch.overtaken
+        assert batch.size == (3, 0, 1)
+
+    def test_needs_a_job_that_goes_on(self, batch: Batch, running: Claim) -> None:
+        batch.end(complete(running))
+        assert not batch.overtaken
+        assert batch.size == (3, 0, 1)
+
+
+def test_the_pace_is_the_mean_since_it_was_last_asked(batch: Batch) -> None:
+    now = [1000.0]
+    batch.clock = lambda: now[0]
+    assert batch.take_pace() is None
+    batch.hold([held() for _ in range(3)])
+    for seconds in (1, 2, 6):
+        one = batch.start()
+        assert one is not None
+        now[0] += seconds
+        batch.end(complete(one))
+    assert batch.take_pace() == 3
+    assert batch.take_pace() is None

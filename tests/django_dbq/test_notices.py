@@ -1,0 +1,177 @@
+"""What PostgreSQL is told of new jobs, and when; and that no job depends on it."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+
+from django_dbq import notices
+from django_dbq.models import Job
+from django_dbq.notices import CHANNEL, NOTICE_INTERVAL
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+postgresql_only = pytest.mark.skipif(
+    "connection.vendor != 'postgresql'", reason="the other databases have no NOTIFY"
+)
+
+Told = Callable[[], list[str]]
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
+    """Listen as a worker does; each call returns the queues that it was told of since the last."""
+    monkeypatch.setattr(notices, "_last", {})  # as in a new process
+    heard: list[str] = []
+    listener = connection.copy()
+    listener.ensure_connection()
+    listener.connection.add_notify_handler(lambda notice: heard.append(notice.payload))
+
+    def told() -> list[str]:
+        with listener.cursor() as cursor:
+            # Notices come in the order of their commits.
+            cursor.execute("SELECT pg_notify(%s, 'that is all')", [CHANNEL])
+            while "that is all" not in heard:
+                cursor.execute("SELECT 1")
+        queues = heard[:-1]
+        heard.clear()
+        return queues
+
+    with listener.cursor() as cursor:
+        cursor.execute(f"LISTEN {CHANNEL}")
+    yield told
+    listener.close()
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@postgresql_only
+class TestNotices:
+    def test_are_sent_for_a_job_that_is_created(self, told: Told) -> None:
+        Job.objects.create(name="noop")
+        Job(name="noop", queue_name="mail's %s, é").save()
+        assert told() == ["default", "mail's %s, é"]
+
+    def test_are_sent_for_each_queue_of_a_bulk_once(self, told: Told) -> None:
+        Job.objects.bulk_enqueue(
+            Job(name="noop", queue_name=queue) for queue in ["a", "b", "a", "c", "c", "a"]
+        )
+        assert sorted(told()) == ["a", "b", "c"]
+
+    def test_name_the_queue_that_the_job_got_in_the_end(self, told: Told) -> None:
+        with transaction.atomic():
+            job = Job.objects.create(name="noop", queue_name="x" * 255)
+        assert told() == [job.queue_name]
+
+    def test_are_sent_at_commit(self, told: Told) -> None:
+        with transaction.atomic():
+            with transaction.atomic():
+                Job.objects.create(name="noop")
+                Job.objects.bulk_enqueue([Job(name="noop", queue_name="mail")])
+            assert told() == []
+        assert told() == ["default", "mail"]
+
+    def test_are_not_sent_after_a_rollback(self, told: Told) -> None:
+        with transaction.atomic():
+            with transaction.atomic():
+                Job.objects.create(name="noop", queue_name="inner")
+                transaction.set_rollback(True)
+            Job.objects.create(name="noop", queue_name="outer")
+        with transaction.atomic():
+            Job.objects.bulk_enqueue([Job(name="noop", queue_name="bulk")])
+            transaction.set_rollback(True)
+        assert told() == ["outer"]
+        # What was not sent does not count for the interval either.
+        Job.objects.create(name="noop", queue_name="inner")
+        assert told() == ["inner"]
+
+    def test_are_for_new_jobs_alone(self, told: Told) -> None:
+        job = Job.objects.create(name="noop")
+        assert told() == ["default"]
+        notices._last.clear()
+        job.priority = 3
+        job.save()
+        assert told() == []
+
+    def test_are_sent_once_in_an_interval_for_each_queue(
+        self, told: Told, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = Clock()
+        monkeypatch.setattr(notices, "time", clock)
+        for _ in range(5):
+            Job.objects.create(name="noop")
+            Job.objects.bulk_enqueue(Job(name="noop", queue_name="mail") for _ in range(3))
+        assert told() == ["default", "mail"]
+        clock.now += NOTICE_INTERVAL * 0.9
+        Job.objects.create(name="noop")
+        assert told() == []
+        clock.now += NOTICE_INTERVAL * 0.2
+        Job.objects.create(name="noop")
+        Job.objects.create(name="noop")
+        assert told() == ["default"]
+
+
+@postgresql_only
+class TestFailingNotices:
+    @pytest.fixture(autouse=True)
+    def refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """PostgreSQL refuses names of channels that are so long."""
+        monkeypatch.setattr(notices, "_last", {})
+        monkeypatch.setattr(notices, "CHANNEL", "c" * 100)
+
+    def test_are_logged_and_leave_the_job(self, caplog: pytest.LogCaptureFixture) -> None:
+        Job.objects.create(name="noop")
+        assert "channel name too long" in caplog.text
+        assert Job.objects.count() == 1
+
+    def test_leave_what_was_created_in_a_transaction(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        after: list[str] = []
+        with transaction.atomic():
+            Job.objects.create(name="noop", queue_name="a")
+            Job.objects.bulk_enqueue(Job(name="noop", queue_name="b") for _ in range(3))
+            transaction.on_commit(lambda: after.append("the creator's own"))
+        assert caplog.text.count("channel name too long") >= 2
+        assert Job.objects.count() == 4
+        assert after == ["the creator's own"]
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_a_job_is_created_without_autocommit(
+    monkeypatch: pytest.MonkeyPatch, failing: bool
+) -> None:
+    """There is no hook for a commit that Django does not make."""
+    monkeypatch.setattr(notices, "_last", {})
+    if failing:
+        monkeypatch.setattr(notices, "CHANNEL", "c" * 100)
+    transaction.set_autocommit(False)
+    try:
+        Job.objects.create(name="noop")
+        transaction.commit()
+    finally:
+        transaction.rollback()
+        transaction.set_autocommit(True)
+    assert Job.objects.count() == 1
+
+
+@pytest.mark.skipif("connection.vendor == 'postgresql'", reason="PostgreSQL has NOTIFY")
+def test_other_databases_are_told_nothing() -> None:
+    with (
+        CaptureQueriesContext(
+            connection,
+        ) as queries,
+        transaction.atomic(),
+    ):
+        Job.objects.create(name="noop")
+        Job.objects.bulk_enqueue([Job(name="noop", queue_name="mail")])
+        assert connection.run_on_commit == []
+    assert not [query for query in queries if "notify" in query["sql"].lower()]
