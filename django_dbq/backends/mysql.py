@@ -13,6 +13,6 @@ class MySQLBackend(Backend):
     """Text is compared without regard to case there, and ``NOOP`` is not the job ``noop``."""
 
     def _is_one_of(self, names: Sequence[str]) -> Q:
-        field: Any = BinaryField()
+        field: Any = BinaryField()  # pyright: ignore[reportUnknownVariableType]
         exact: Any = Func(F("name"), template="CAST(%(expressions)s AS BINARY)", output_field=field)
         return Q(In(exact, [name.encode() for name in names]))
