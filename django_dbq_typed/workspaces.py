@@ -53,7 +53,9 @@ def load(model: type[W], stored: Any) -> W:
     """
     try:
         # From JSON, in which a date is text, as strict models want to know it.
-        return model.model_validate_json(to_json(stored), by_alias=False, by_name=True)
+        validator = model.__pydantic_validator__
+        loaded: W = validator.validate_json(to_json(stored), by_alias=False, by_name=True)
+        return loaded
     except ValidationError as error:
         raise _without_input(error) from None
 

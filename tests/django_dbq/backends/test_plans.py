@@ -7,7 +7,8 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from django_dbq.backends import Backend, Wanted, postgresql, sqlite
+from django_dbq.backends import Backend, Wanted, backend_for, postgresql, sqlite
+from django_dbq.execution import execute
 from django_dbq.models import Job
 
 
@@ -50,3 +51,33 @@ def test_the_claim_reads_its_index_in_order() -> None:
     assert "django_dbq_job_claim" in plan
     for sorting in ("Sort", "filesort", "TEMP B-TREE"):
         assert sorting not in plan
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="about PostgreSQL's prepared plans")
+def test_a_plan_made_for_an_empty_table_reads_indexes_when_it_has_grown() -> None:
+    backend = backend_for("default")
+    backend.open()
+    connection.connection.prepare_threshold = 0
+    wanted = Wanted(["default"], ["noop"], 10, uuid.uuid4())
+    for _ in range(2):
+        assert backend.claim(wanted) == []
+    Job.objects.bulk_enqueue(Job(name="noop") for _ in range(5000))
+    before = rows_read_in_sequence()
+    for _ in range(10):
+        late, _ = backend.exchange([execute(claim) for claim in backend.claim(wanted)], wanted)
+        assert late == []
+    assert rows_read_in_sequence() == before
+    connection.close()
+
+
+def rows_read_in_sequence() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_force_next_flush()")
+        cursor.execute("SELECT pg_stat_clear_snapshot()")
+        cursor.execute(
+            "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'django_dbq_job'"
+        )
+        [read] = cursor.fetchone()
+        assert isinstance(read, int)
+        return read
