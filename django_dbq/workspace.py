@@ -37,7 +37,7 @@ def encode_workspace(workspace: object, *, stored: str | None = None) -> str:
     except (TypeError, ValueError, RecursionError) as error:
         raise WorkspaceError(_explain(workspace, error)) from error
     # What the database returns may be written in another way, and mean the same.
-    if text == stored or (stored and stored != "{}" and text == _as_we_write_it(stored)):
+    if stored is not None and (text == stored or text == _as_we_write_it(stored)):
         return stored
     if len(text) > conf().MAX_WORKSPACE_BYTES:
         raise WorkspaceError(
@@ -61,7 +61,7 @@ def encode_workspace(workspace: object, *, stored: str | None = None) -> str:
 
 
 def _as_we_write_it(stored: str) -> str:
-    return _encoder.encode(read_workspace(stored))
+    return stored if stored == "{}" else _encoder.encode(read_workspace(stored))
 
 
 def stored_text(workspace: object) -> str:
