@@ -14,6 +14,7 @@ from django_dbq.backends.base import Backend, Wanted
 from django_dbq.backends.rows import claims_of
 from django_dbq.claims import Claim, Outcome
 from django_dbq.models import Job
+from django_dbq.parking import parked_until
 
 # Which due jobs of one queue come next, and now are this worker's?
 CLAIM = """
@@ -38,6 +39,19 @@ UPDATE django_dbq_job
  WHERE id IN (SELECT value FROM json_each(?)) AND claim_token = ?
    AND state IN ('PROCESSING', 'STOPPING')
 """
+
+# How did this job end, in its own way, as far as it is still ours?
+_FINISH_ONE = """
+UPDATE django_dbq_job
+   SET state = ?, next_task = ?, attempts = ?, error = ?, claim_token = NULL, modified = ?,
+       finished = ?
+ WHERE id = ? AND claim_token = ? AND state IN ('PROCESSING', 'STOPPING')
+"""
+_FINISH_EDITED = _FINISH_ONE.replace(
+    "finished = ?",
+    "finished = ?, workspace = ?, priority = ?, run_after = ?, parked = ?, queue_name = ?,"
+    " version = ?",
+)
 
 
 class SQLiteBackend(Backend):
@@ -71,8 +85,25 @@ class SQLiteBackend(Backend):
             transaction.set_rollback(True, using=self.using)
         return False
 
-    def _now(self) -> str:
-        return str(self.connection.ops.adapt_datetimefield_value(timezone.now()))
+    def _finish_one(self, outcome: Outcome) -> bool:
+        claim, row, attempts, error, edited = outcome
+        now = self._now()
+        ended = now if row.state in Job.FINISHED else None
+        values = [row.state, row.next_task, attempts, error, now, ended]
+        if edited:
+            parked = parked_until(row.state, row.run_after)
+            times = [self._time(row.run_after), self._time(parked)]
+            values += [row.workspace, row.priority, *times, row.queue_name, row.version]
+        statement = _FINISH_EDITED if edited else _FINISH_ONE
+        written = self._execute(statement, [*values, claim.job_id.hex, claim.token.hex])
+        return written.rowcount == 1
+
+    def _now(self) -> str | None:
+        return self._time(timezone.now())
+
+    def _time(self, time: datetime | None) -> str | None:
+        """Return a time as its column has it."""
+        return self.connection.ops.adapt_datetimefield_value(time)
 
     def _execute(self, statement: str, parameters: Sequence[object]) -> sqlite3.Cursor:
         """Run a statement past Django's cursor, which would look for ``%s`` in it each time."""
