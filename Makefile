@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check format migrations
+.PHONY: help demo test check bench format migrations
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /    make \1\t/p' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ check: $(VENV)/.development ## lint, format and types, without changing anything
 	DJANGO_SETTINGS_MODULE=tests.settings $(BIN)/mypy
 	DJANGO_SETTINGS_MODULE=examples.settings $(BIN)/mypy examples
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+bench: $(VENV)/.development mysqlclient ## measure, side by side with a bare loop (a few minutes)
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 format: $(VENV)/.development ## put the code in its format
 	$(BIN)/ruff check --fix

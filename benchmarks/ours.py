@@ -24,9 +24,9 @@ def create(kind: str, count: int) -> None:
     Job.objects.all()._raw_delete(Job.objects.db)
     workspace = WORKSPACES.get(kind, {})
     with transaction.atomic():
-        for _ in range(0, count, 5000):
+        for begin in range(0, count, 5000):
             Job.objects.bulk_enqueue(
-                Job(name=kind, workspace=dict(workspace)) for _ in range(min(5000, count))
+                Job(name=kind, workspace=dict(workspace)) for _ in range(min(5000, count - begin))
             )
 
 
@@ -48,9 +48,8 @@ def work() -> None:
 
     Job.objects.first()
     wait_for_gate()
-    if os.environ.get("SWI"):
-        sys.setswitchinterval(float(os.environ["SWI"]))
-    call_command("worker", rate_limit=0, stdout=StringIO())
+    concurrency = int(os.environ.get("DBQ_BENCHMARK_CONCURRENCY", "1"))
+    call_command("worker", rate_limit=0, concurrency=concurrency, stdout=StringIO())
 
 
 def left(kind: str) -> None:

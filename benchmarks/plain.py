@@ -1,6 +1,8 @@
 """The plain jobs: tasks that do nothing but note their start."""
 
-from benchmarks.recording import record
+import time
+
+from benchmarks.recording import note, record
 from django_dbq.models import Job
 
 
@@ -28,3 +30,14 @@ def second(job: Job) -> None:
 def third(job: Job) -> None:
     """Do nothing, as the last of three."""
     record(job.id.hex)
+
+
+def stamp(job: Job) -> None:
+    """Note the time as well."""
+    note(f"{job.id.hex} {time.time_ns()}")
+
+
+def wait(job: Job) -> None:
+    """Wait for 50 milliseconds, as for an answer."""
+    record(job.id.hex)
+    time.sleep(0.05)

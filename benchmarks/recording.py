@@ -11,3 +11,8 @@ NOTE = 33
 def record(job_id: str) -> None:
     """Note the start of the job of that id, 32 hexadecimal digits."""
     os.write(_file, b"%s\n" % job_id.encode())
+
+
+def note(text: str) -> None:
+    """Note something else, in a line of its own."""
+    os.write(_file, f"{text}\n".encode())

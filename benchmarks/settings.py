@@ -11,6 +11,8 @@ INSTALLED_APPS = ["django_dbq", "django_dbq_typed", "benchmarks"]
 JOBS = {
     "plain": ["benchmarks.plain.noop"],
     "like_typed": ["benchmarks.plain.noop"],
+    "stamp": ["benchmarks.plain.stamp"],
+    "wait": ["benchmarks.plain.wait"],
     "changing": ["benchmarks.plain.change"],
     "three": ["benchmarks.plain.first", "benchmarks.plain.second", "benchmarks.plain.third"],
 }

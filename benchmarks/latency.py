@@ -1,0 +1,58 @@
+"""``python -m benchmarks.latency``: how long a new job waits for an idle worker.
+
+From just before ``Job.objects.create`` to the first line of the task, by one clock: the INSERT and
+its commit are in it.
+"""
+
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import django
+from django.core.management import call_command
+
+#: Seconds between two jobs, at random: some come while the worker still looks often, others not.
+PAUSES = (0.05, 0.6)
+
+
+def main(count: int) -> None:
+    """Create that many jobs, one now and then, and print the percentiles in milliseconds."""
+    os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
+    with tempfile.TemporaryDirectory() as directory:
+        record, gate = Path(directory, "record"), Path(directory, "gate")
+        record.touch()
+        gate.touch()
+        os.environ |= {"DBQ_BENCHMARK_RECORD": str(record), "DBQ_BENCHMARK_GATE": str(gate)}
+        django.setup()
+        call_command("migrate", verbosity=0)
+        from django_dbq.models import Job
+
+        Job.objects.all().delete()
+        worker = subprocess.Popen([sys.executable, "-m", "benchmarks.ours", "work", "stamp"])
+        try:
+            Job.objects.create(name="stamp")
+            while not record.stat().st_size:
+                time.sleep(0.1)
+            created: dict[str, int] = {}
+            chance = random.Random(7)
+            for _ in range(count):
+                time.sleep(chance.uniform(*PAUSES))
+                now = time.time_ns()
+                created[Job.objects.create(name="stamp").id.hex] = now
+            time.sleep(1)
+        finally:
+            worker.terminate()
+            worker.wait()
+        started = {line.split()[0]: int(line.split()[1]) for line in record.open()}
+        waits = sorted((started[job] - begin) / 1e6 for job, begin in created.items())
+        p99 = waits[min(len(waits) - 1, round(0.99 * len(waits)))]
+        print(f"p50 {statistics.median(waits):.2f} p99 {p99:.2f} max {waits[-1]:.2f}")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
