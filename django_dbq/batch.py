@@ -82,16 +82,10 @@ class Batch:
             self.seconds += self.clock() - running[1]
             self.ended_count += 1
             self._ended.append(outcome)
+            self._make_way(outcome.row)
             if self.concurrency > 1:
                 self.bell.ring()
                 self._changed.notify_all()
-            if (
-                outcome.row.state in Job.WAITING
-                and self._unstarted
-                and self._overtakes(outcome.row)
-            ):
-                self.overtaken = True
-                self._release_unstarted()
 
     def wait_for_running(self) -> None:
         """Return when nothing runs any more."""
@@ -114,6 +108,9 @@ class Batch:
             if last and claimed and self._rank(claimed[0].row) < self._rank(last.row):
                 ranked = sorted(self._unstarted, key=lambda claim: self._rank(claim.row))
                 self._unstarted = deque(ranked)
+            # Those that ended after the claim: it did not see that they go on.
+            for outcome in self._ended:
+                self._make_way(outcome.row)
             self._changed.notify_all()
 
     def hand_back(self) -> None:
@@ -172,11 +169,14 @@ class Batch:
         self._ended += [release(claim) for claim in self._unstarted]
         self._unstarted.clear()
 
-    def _overtakes(self, row: JobValues) -> bool:
-        """Return whether the job's next task has to run before what is still held."""
-        if row.queue_name not in self.queues:
-            return False
-        return self._rank(row) < self._rank(self._unstarted[0].row)
+    def _make_way(self, row: JobValues) -> None:
+        """Hand back what is held, if the next task of a job that goes on has to run before that."""
+        if row.state not in Job.WAITING or not self._unstarted:
+            return
+        is_ours = row.queue_name in self.queues
+        if is_ours and self._rank(row) < self._rank(self._unstarted[0].row):
+            self.overtaken = True
+            self._release_unstarted()
 
     def _rank(self, row: JobValues) -> tuple[int, int]:
         """Return the job's place among others: by queue, in the order given, then by priority."""

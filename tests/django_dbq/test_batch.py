@@ -229,6 +229,17 @@ class TestOvertaking:
         assert batch.size == (0, 0, 4)
         assert Counter(o.row.state for o in batch.take_ended()) == {"READY": 1, "NEW": 3}
 
+    def test_hands_back_what_was_claimed_before_it_was_written_that_the_job_goes_on(
+        self, batch: Batch
+    ) -> None:
+        batch.hold([held(priority=1)])
+        running = batch.start()
+        assert running is not None
+        batch.end(goes_on(running))
+        batch.hold([held(priority=0)])
+        assert batch.size == (0, 0, 2)
+        assert batch.overtaken
+
     @pytest.mark.parametrize(
         "changes",
         [{"priority": 0}, {"priority": -1}, {"queue_name": "second"}, {"queue_name": "x"}],
