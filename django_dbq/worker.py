@@ -78,6 +78,7 @@ class Worker:
         return self.dispatcher.tally
 
     def _run_with_dispatcher(self) -> None:
+        self.dispatcher.backend.prepare_tasks()
         thread = threading.Thread(target=self.dispatcher.run, name="dbq-dispatcher", daemon=True)
         thread.start()
         try:

@@ -53,6 +53,9 @@ class Backend:
         """Prepare the connection of the calling thread, which will be used for nothing else."""
         self.connection.ensure_connection()
 
+    def prepare_tasks(self) -> None:
+        """Prepare, in a worker's process, the connections that its tasks will use."""
+
     def claim(self, wanted: Wanted) -> list[Claim]:
         """Claim due jobs, and return them in the order in which they shall run.
 

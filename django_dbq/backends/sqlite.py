@@ -1,4 +1,4 @@
-"""SQLite: one statement per claim, so that no read lock has to become a write lock."""
+"""SQLite: one statement per transition, so that no read lock has to become a write lock."""
 
 import json
 import sqlite3
@@ -8,9 +8,11 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 from django.utils import timezone
 
-from django_dbq.backends.base import Backend, Wanted
+from django_dbq.backends.base import PROMOTED_AT_ONCE, Backend, Wanted
 from django_dbq.backends.rows import claims_of
 from django_dbq.claims import Claim, Outcome
 from django_dbq.models import Job
@@ -53,12 +55,48 @@ _FINISH_EDITED = _FINISH_ONE.replace(
     " version = ?",
 )
 
+# Which parked jobs are due, and may be claimed from now on?
+_PROMOTE = """
+UPDATE django_dbq_job SET parked = NULL
+ WHERE id IN (SELECT id FROM django_dbq_job WHERE parked <= ? ORDER BY parked LIMIT ?)
+"""
+
 
 class SQLiteBackend(Backend):
-    """The portable transitions, but for a claim that cannot deadlock with another one.
+    """The portable transitions, but for those that read before they write.
 
-    A transaction that reads before it writes is refused by SQLite when somebody wrote in between.
+    SQLite refuses the write of such a transaction, without waiting, when somebody wrote in between.
     """
+
+    def prepare_tasks(self) -> None:
+        """Have the transactions of tasks begin with the lock to write.
+
+        Else those that read first would be refused whenever the worker itself has written
+        meanwhile. Where the settings name a ``transaction_mode`` (Django 5.1), that one stays.
+        """
+        connection_created.connect(
+            self._begin_with_lock, weak=False, dispatch_uid=f"django_dbq {self.using}"
+        )
+        if self.connection.connection is not None:
+            self._begin_with_lock(connection=self.connection)
+
+    def _begin_with_lock(self, *, connection: BaseDatabaseWrapper, **_: object) -> None:
+        if connection.alias != self.using or getattr(connection, "transaction_mode", None):
+            return
+
+        def begin() -> None:
+            with connection.cursor() as cursor:
+                cursor.execute("BEGIN IMMEDIATE")
+
+        vars(connection)["_start_transaction_under_autocommit"] = begin
+
+    def promote(self) -> float | None:
+        now = timezone.now()
+        if self._execute(_PROMOTE, [self._time(now), PROMOTED_AT_ONCE]).rowcount:
+            return 0
+        parked = self._jobs().filter(parked__isnull=False).order_by("parked")
+        until = parked.values_list("parked", flat=True).first()
+        return None if until is None else max(0.0, (until - now).total_seconds())
 
     def _claim_queue(self, queue: str, wanted: Wanted) -> list[Claim]:
         token = uuid.uuid4()

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 from django.utils import timezone
 
 from django_dbq.backends import Backend, Wanted, backend_for
@@ -313,3 +313,32 @@ class TestTogether:
             assert late.pop().claim.token == first.token
             assert late == []
         assert set(Job.objects.values_list("state", "attempts")) == {("COMPLETE", 2)}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif("connection.vendor != 'sqlite'", reason="only SQLite locks the whole file")
+def test_a_tasks_transaction_begins_with_the_lock_to_write(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that reads first, and writes later, would be refused when its own worker has written."""
+    connection.ensure_connection()
+    monkeypatch.setattr(connection, "transaction_mode", None, raising=False)
+    monkeypatch.delitem(vars(connection), "_start_transaction_under_autocommit", raising=False)
+    job = Job.objects.create(name="noop")
+    Job.objects.create(name="noop")
+    backend = backend_for("default")
+    backend.prepare_tasks()
+    claimed: list[int] = []
+
+    def claim_meanwhile() -> None:
+        claimed.append(len(backend_for("default").claim(Wanted(["default"], ["noop"], 9, WORKER))))
+        connections.close_all()
+
+    with transaction.atomic():
+        assert Job.objects.count() == 2
+        thread = threading.Thread(target=claim_meanwhile)
+        thread.start()
+        thread.join(0.5)
+        Job.objects.filter(pk=job.pk).update(state="COMPLETE")
+    thread.join()
+    assert claimed == [1]
