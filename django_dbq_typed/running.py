@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import async_to_sync
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from django_dbq.models import Job
 from django_dbq_typed import workspaces
 from django_dbq_typed.context import JobContext
+from django_dbq_typed.secrets import has_secrets
 
 if TYPE_CHECKING:
     from django_dbq_typed.definitions import JobDefinition
@@ -43,6 +44,8 @@ def as_engine_function(
             function(context, *error)
         except BaseException as raised:
             _write_back_after(raised, definition, context, before)
+            if has_secrets(definition.model) and isinstance(raised, ValidationError):
+                raise _without_input(raised) from None
             raise
         _write_back(definition, context, before)
 
@@ -53,6 +56,8 @@ def as_engine_function(
             await function(context, *error)
         except BaseException as raised:
             _write_back_after(raised, definition, context, before)
+            if has_secrets(definition.model) and isinstance(raised, ValidationError):
+                raise _without_input(raised) from None
             raise
         _write_back(definition, context, before)
 
@@ -68,11 +73,23 @@ def _write_back_after(
         raised.add_note(f"What it made of the workspace was dropped: {invalid}")
 
 
+def _without_input(raised: ValidationError) -> ValidationError:
+    """Return the error of a function whose workspace has secrets, as its record may show it."""
+    shown = workspaces.without_input(raised).with_traceback(raised.__traceback__)
+    for note in getattr(raised, "__notes__", ()):
+        shown.add_note(note)
+    return shown
+
+
 def _write_back(definition: "JobDefinition[W]", context: JobContext[W], before: bytes) -> None:
     job = context.job
+    if not isinstance(context.workspace, definition.model):
+        raise TypeError(
+            f"context.workspace was set to a {type(context.workspace).__name__}, and has to be a"
+            f" {definition.model.__name__}."
+        )
     # What is as it was read is valid; and is stored, unless it had to be upgraded.
     if job.version == definition.version and workspaces.text_of(context.workspace) == before:
         return
-    stored = workspaces.dump(context.workspace)
-    workspaces.load(definition.model, stored)
+    stored = workspaces.check(definition.model, context.workspace)
     job.workspace, job.version = stored, definition.version

@@ -1,19 +1,17 @@
 """Models to JSON and back: what is stored, what is read, and what people may see."""
 
-import json
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, PydanticInvalidForJsonSchema, ValidationError
-from pydantic.types import Secret, SecretBytes, SecretStr
-from pydantic_core import InitErrorDetails, PydanticCustomError, to_json, to_jsonable_python
+from pydantic import BaseModel, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError, to_json
 from pydantic_core.core_schema import ErrorType
+
+from django_dbq.workspace import encode_workspace
+from django_dbq_typed.secrets import has_secrets, reveal
 
 W = TypeVar("W", bound=BaseModel)
 
-_SECRETS = (Secret, SecretBytes, SecretStr)
 _KNOWN_ERRORS = frozenset(get_args(ErrorType))
 CONCEALED = "**********"
 
@@ -35,7 +33,7 @@ def dump(workspace: BaseModel) -> Any:
     if not has_secrets(type(workspace)):
         return stored
     values = workspace.model_dump(mode="python", by_alias=False, round_trip=True, warnings=False)
-    return _reveal(stored, values)
+    return reveal(stored, values)
 
 
 def text_of(workspace: BaseModel) -> bytes:
@@ -43,7 +41,9 @@ def text_of(workspace: BaseModel) -> bytes:
     if has_secrets(type(workspace)):
         return to_json(dump(workspace))
     serializer = workspace.__pydantic_serializer__
-    return serializer.to_json(workspace, by_alias=False, round_trip=True, warnings=False)
+    text = serializer.to_json(workspace, by_alias=False, round_trip=True, warnings=False)
+    # It writes a NaN like a None, and whoever sets one in the place of the other shall hear of it.
+    return to_json(dump(workspace)) if b"null" in text else text
 
 
 def load(model: type[W], stored: Any) -> W:
@@ -57,25 +57,27 @@ def load(model: type[W], stored: Any) -> W:
         loaded: W = validator.validate_json(to_json(stored), by_alias=False, by_name=True)
         return loaded
     except ValidationError as error:
-        raise _without_input(error) from None
+        raise without_input(error) from None
 
 
 def check(model: type[BaseModel], given: Any) -> Any:
     """Return a new job's workspace as it is to be stored: a model, or the JSON for one.
 
     JSON may use aliases, as everywhere with pydantic, and is stored by field names. Raises
-    ``ValidationError``.
+    ``ValidationError``, or ``WorkspaceError`` for what is no JSON.
     """
     if isinstance(given, Checked):
         return given.stored
     if not isinstance(given, BaseModel):
+        text = encode_workspace(given)
         try:
-            given = model.model_validate_json(json.dumps(given), by_alias=True, by_name=True)
+            given = model.model_validate_json(text, by_alias=True, by_name=True)
         except ValidationError as error:
-            raise _without_input(error) from None
+            raise without_input(error) from None
     stored = dump(given)
-    load(model, stored)
-    return stored
+    loaded = load(model, stored)
+    # What a subclass adds is unknown to the job's model, also whether it is a secret.
+    return stored if type(given) is model else dump(loaded)
 
 
 def conceal(model: type[BaseModel], stored: Any) -> Any:
@@ -84,42 +86,18 @@ def conceal(model: type[BaseModel], stored: Any) -> Any:
         return stored
     try:
         return load(model, stored).model_dump(mode="json", by_alias=False, round_trip=True)
-    except ValidationError:
+    except Exception:  # noqa: BLE001 - a validator of the model's may raise anything
         return CONCEALED
 
 
-@cache
-def has_secrets(model: type[BaseModel]) -> bool:
-    """Return whether any field is a secret, however deep; if that cannot be told, yes."""
-    try:
-        return '"format": "password"' in json.dumps(model.model_json_schema())
-    except PydanticInvalidForJsonSchema:
-        return True
-
-
-def _reveal(stored: Any, values: Any) -> Any:
-    """Return ``stored`` with each secret that ``values`` has in the same place, in clear."""
-    if isinstance(values, _SECRETS):
-        return to_jsonable_python(values.get_secret_value())
-    if isinstance(values, Mapping) and isinstance(stored, Mapping):
-        fields = cast("Mapping[str, Any]", stored)
-        pairs = zip(fields.items(), cast("Mapping[str, Any]", values).values(), strict=True)
-        return {key: _reveal(item, value) for (key, item), value in pairs}
-    if isinstance(values, list | tuple | set | frozenset) and isinstance(stored, list):
-        items = zip(cast("Iterable[Any]", stored), cast("Iterable[Any]", values), strict=True)
-        return [_reveal(item, value) for item, value in items]
-    return stored
-
-
-def _without_input(error: ValidationError) -> ValidationError:
+def without_input(error: ValidationError) -> ValidationError:
     """Return the same errors without the input, which pydantic would print."""
     details: list[InitErrorDetails] = []
     for line in error.errors(include_url=False, include_input=False):
         kind: str | PydanticCustomError = line["type"]
         context = line.get("ctx", {})
         if kind not in _KNOWN_ERRORS:
-            # As a template, in which braces stand for values of the context.
-            message = line["msg"].replace("{", "{{").replace("}", "}}")
-            kind = PydanticCustomError(line["type"], message)  # pyright: ignore[reportArgumentType]
+            # Its message is complete: only a context of its own would fill braces in it.
+            kind = PydanticCustomError(line["type"], line["msg"])  # pyright: ignore[reportArgumentType]
         details.append(InitErrorDetails(type=kind, loc=line["loc"], input=None, ctx=context))
     return ValidationError.from_exception_data(error.title, details, hide_input=True)
