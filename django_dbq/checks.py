@@ -14,8 +14,8 @@ from django.utils.module_loading import import_string
 from django_dbq import registry
 from django_dbq.conf import conf
 from django_dbq.errors import InvalidJob
-from django_dbq.models import NAME_LENGTH, Job
-from django_dbq.registry import HOOKS, JobSpec
+from django_dbq.models import Job
+from django_dbq.registry import HOOKS, NAME_LENGTH, JobSpec
 from django_dbq.upstream import UPSTREAM_MIGRATIONS, char_id_columns, conversion_was_interrupted
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar, Self
@@ -15,15 +16,13 @@ from django.db.models import Count, F, GeneratedField, Q
 from django_dbq import registry
 from django_dbq.claims import Claim
 from django_dbq.clock import DatabaseNow
-from django_dbq.errors import ClaimLost
+from django_dbq.errors import ClaimLost, InvalidJob, UnknownJob
 from django_dbq.ids import uuid7
 from django_dbq.indexes import ClaimIndex, ParkedIndex
 from django_dbq.notices import announce
 from django_dbq.parking import ParkedField
-from django_dbq.registry import DEFAULT_PRIORITY, DEFAULT_QUEUE, JobSpec
+from django_dbq.registry import DEFAULT_PRIORITY, DEFAULT_QUEUE, NAME_LENGTH, JobSpec
 from django_dbq.workspace import WorkspaceField, encode_workspace
-
-NAME_LENGTH = 255
 
 
 class JobQuerySet(models.QuerySet["Job"]):
@@ -42,6 +41,16 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Return those whose ``run_after``, if they have one, has come by the database's clock."""
         return self.filter(Q(run_after=None) | Q(run_after__lte=DatabaseNow()))
 
+    def bulk_create(self, objs: Iterable[Job], *args: Any, **kwargs: Any) -> list[Job]:
+        """Do what Django's does: no hooks, nor a first task; but workspaces with rules keep them.
+
+        Raises what those rules raise, before anything is written.
+        """
+        jobs = list(objs)
+        for job in jobs:
+            job.apply_rules()
+        return super().bulk_create(jobs, *args, **kwargs)
+
     def bulk_enqueue(self, jobs: Iterable[Job], *, batch_size: int = 1000) -> list[Job]:
         """Create many jobs at once: all of them, or none.
 
@@ -55,7 +64,7 @@ class JobQuerySet(models.QuerySet["Job"]):
         self._for_write = True  # so that the routers are asked where to write
         using = self.db
         with transaction.atomic(using=using):
-            self.using(using).bulk_create(prepared, batch_size=batch_size)
+            super(JobQuerySet, self.using(using)).bulk_create(prepared, batch_size=batch_size)
             for job in prepared:
                 job.run_creation_hook(using)
             announce({job.queue_name for job in prepared}, using)
@@ -306,6 +315,14 @@ class Job(models.Model):
                 f" {NAME_LENGTH} are allowed."
             )
         return self
+
+    def apply_rules(self) -> None:
+        """Validate the workspace and note its version, if the job is known and has such rules."""
+        with suppress(UnknownJob, InvalidJob):
+            spec = registry.get(self.name)
+            if spec.workspace is not None:
+                self.version = spec.version
+                self._check_workspace(spec)
 
     def run_creation_hook(self, using: str) -> None:
         """Run the creation hook, if there is one, and save what it changed on the job."""

@@ -18,6 +18,10 @@ from django_dbq.errors import InvalidJob, UnknownJob, UnknownTask
 HOOKS = ("creation_hook", "pre_task_hook", "post_task_hook", "failure_hook")
 KEYS = ("tasks", *HOOKS, "queue", "priority")
 
+#: What a row can hold: characters of a name, path or queue; and the least and largest priority.
+NAME_LENGTH = 255
+PRIORITIES = (-(2**15), 2**15 - 1)
+
 DEFAULT_QUEUE = "default"
 DEFAULT_PRIORITY = 0
 
@@ -214,14 +218,25 @@ def _tasks(name: str, tasks: object) -> tuple[str, ...]:
 
 
 def _queue(name: str, queue: object) -> str:
-    if not isinstance(queue, str) or not queue:
-        raise InvalidJob(f"JOBS[{name!r}]['queue'] must be the name of a queue, not {queue!r}.")
+    if not isinstance(queue, str) or not 0 < len(queue) <= NAME_LENGTH:
+        raise InvalidJob(
+            f"JOBS[{name!r}]['queue'] must be the name of a queue, of 1 to {NAME_LENGTH}"
+            f" characters, not {queue!r:.80}."
+        )
     return queue
 
 
 def _priority(name: str, priority: object) -> int:
-    if not isinstance(priority, int) or isinstance(priority, bool):
-        raise InvalidJob(f"JOBS[{name!r}]['priority'] must be a whole number, not {priority!r}.")
+    least, largest = PRIORITIES
+    if (
+        not isinstance(priority, int)
+        or isinstance(priority, bool)
+        or not (least <= priority <= largest)
+    ):
+        raise InvalidJob(
+            f"JOBS[{name!r}]['priority'] must be a whole number from {least} to {largest}, not"
+            f" {priority!r}."
+        )
     return priority
 
 

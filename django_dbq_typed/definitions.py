@@ -1,6 +1,8 @@
 """A typed job: what it is made of, and the ways to create and read its rows."""
 
+import inspect
 from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
@@ -10,8 +12,9 @@ from django.utils import timezone
 from pydantic import BaseModel
 
 from django_dbq import registry
+from django_dbq.errors import InvalidJob
 from django_dbq.models import Job, JobQuerySet
-from django_dbq.registry import WorkspaceRules
+from django_dbq.registry import NAME_LENGTH, WorkspaceRules
 from django_dbq_typed import workspaces
 from django_dbq_typed.context import JobContext
 from django_dbq_typed.errors import JobDefinitionError, NoUpgrade
@@ -34,6 +37,7 @@ class JobDefinition(Generic[W]):
     def __init__(
         self, *, name: str, steps: Sequence[Step[W]], queue: str, priority: int, version: int
     ) -> None:
+        _check_row(name, steps, version)
         self.name = name
         self.steps = tuple(steps)
         self.model = steps[0].model
@@ -145,6 +149,9 @@ class JobDefinition(Generic[W]):
                 f"The workspace is of version {version} of the job {self.name!r}, and this code has"
                 f" version {self.version}: it was written by newer code."
             )
+        if version != self.version:
+            # An upgrade may change what it is given; the row's own is to stay as it is.
+            stored = deepcopy(stored)
         while version != self.version:
             if version not in self._upgrades:
                 raise NoUpgrade(
@@ -205,6 +212,12 @@ class JobDefinition(Generic[W]):
 
     def _add_hook(self, hook: str, function: Hook) -> Hook:
         path = path_of(function)
+        if inspect.iscoroutinefunction(function):
+            raise JobDefinitionError.at(
+                function,
+                f"{function.__name__}() is a hook, and nothing awaits hooks: write `def`, and call"
+                " what is async in it with asgiref's async_to_sync().",
+            )
         if model_of(function) is not self.model:
             raise JobDefinitionError.at(
                 function,
@@ -221,3 +234,21 @@ class JobDefinition(Generic[W]):
         self._spec = replace(self._spec, **changes)
         registry.register(self._spec, replacing=True)
         return function
+
+
+def _check_row(name: object, steps: Iterable[Step[Any]], version: object) -> None:
+    """Raise ``InvalidJob`` for what no row could hold."""
+    if not isinstance(name, str) or not 0 < len(name) <= NAME_LENGTH:
+        raise InvalidJob(
+            f"The name of a job is a string of 1 to {NAME_LENGTH} characters, not {name!r:.80}."
+        )
+    for step in steps:
+        if len(step.path) > NAME_LENGTH:
+            raise InvalidJob(
+                f"The path {step.path[:80]!r}... of a step of the job {name!r} is longer than"
+                f" {NAME_LENGTH} characters: it is stored in each row, so give it a shorter one."
+            )
+    if not isinstance(version, int) or not 0 < version < 2**15:
+        raise InvalidJob(
+            f"The version of the job {name!r} is a whole number from 1 on, not {version!r}."
+        )

@@ -147,6 +147,48 @@ def test_a_second_hook_of_a_kind() -> None:
         definition.post_task_hook(feed)
 
 
+async def later(context: JobContext[Cat]) -> None: ...
+
+
+def test_a_hook_that_is_a_coroutine_which_nothing_would_await() -> None:
+    definition = job(name="cats")(feed)
+    with pytest.raises(JobDefinitionError, match=r"test_decorators.py:\d+: later\(\) is a hook"):
+        definition.pre_task_hook(later)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"name": "n" * 256}, "a string of 1 to 255 characters"),
+        ({"name": ""}, "a string of 1 to 255 characters"),
+        ({"name": 3}, "a string of 1 to 255 characters"),
+        ({"name": "cats", "queue": "q" * 256}, "'queue'.* of 1 to 255 characters"),
+        ({"name": "cats", "queue": ""}, "'queue'.* of 1 to 255 characters"),
+        ({"name": "cats", "priority": 2**15}, "'priority'.* from -32768 to 32767"),
+        ({"name": "cats", "priority": "high"}, "'priority'.* from -32768 to 32767"),
+        ({"name": "cats", "version": 0}, "version of the job 'cats' is a whole number from 1"),
+        ({"name": "cats", "version": "2"}, "version of the job 'cats' is a whole number from 1"),
+    ],
+)
+def test_what_no_row_could_hold(options: Any, problem: str) -> None:
+    with pytest.raises(JobDefinitionError, match=rf"test_decorators\.py:\d+: .*{problem}"):
+        job(**options)(feed)
+    assert options["name"] not in registry.registered()
+
+
+def test_a_step_whose_path_no_row_could_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "__module__", "m" * 255)
+    with pytest.raises(JobDefinitionError, match="is longer than 255 characters"):
+        job(name="cats")(feed)
+
+
+def test_a_second_upgrade_from_a_version() -> None:
+    definition = job(name="cats", version=2)(feed)
+    definition.upgrade(from_version=1)(lambda stored: stored)
+    with pytest.raises(JobDefinitionError, match="one upgrade from each version"):
+        definition.upgrade(from_version=1)(lambda stored: stored)
+
+
 @pytest.mark.parametrize("version", [0, 2, 3])
 def test_an_upgrade_from_a_version_that_needs_none(version: int) -> None:
     definition = job(name="cats", version=2)(feed)

@@ -2,19 +2,25 @@
 
 import asyncio
 import json
-from datetime import timedelta
+import math
+from datetime import date, timedelta
 from io import StringIO
+from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
 from django.core.management import call_command
+from django.db import transaction
 from django.utils import timezone
-from pydantic import SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from django_dbq.bell import Bell
+from django_dbq.errors import WorkspaceError
 from django_dbq.models import Job
 from django_dbq.stopping import StopRequests
+from django_dbq.tasks import get_next_task_name
 from django_dbq_typed import JobContext
+from django_dbq_typed import job as define
 from tests import tasks
 from tests.typed_app import jobs
 
@@ -29,6 +35,20 @@ def events() -> list[str]:
 
 def work(*queues: str) -> None:
     call_command("worker", *queues, burst=True, rate_limit=0, stdout=StringIO())
+
+
+class Move(BaseModel):
+    to: str
+
+
+@define(name="move", version=2)
+def moving(context: JobContext[Move]) -> None: ...
+
+
+@moving.upgrade(from_version=1)
+def in_place(stored: dict[str, Any]) -> dict[str, Any]:
+    stored["to"] = stored.pop("destination")
+    return stored
 
 
 class TestEnqueue:
@@ -121,6 +141,41 @@ class TestEnqueue:
         assert Job.objects.get() == job
         assert job.queue_name == "bulk"
 
+    @pytest.mark.django_db(databases=["default", "other"])
+    def test_every_way_takes_the_same_options(self) -> None:
+        options: dict[str, Any] = {
+            "run_after": timezone.now() + timedelta(days=1),
+            "priority": 7,
+            "queue": "bulk",
+            "using": "other",
+        }
+        workspace = jobs.Welcome(user_id=1)
+        made = [
+            jobs.welcome.enqueue(workspace=workspace, **options),
+            async_to_sync(jobs.welcome.aenqueue)(workspace=workspace, **options),
+            *jobs.welcome.bulk_enqueue([workspace], **options),
+        ]
+        rows = Job.objects.using("other").filter(pk__in=[job.pk for job in made])
+        columns = rows.values_list("run_after", "priority", "queue_name", "workspace__user_id")
+        assert list(columns) == [(options["run_after"], 7, "bulk", 1)] * 3
+        assert not Job.objects.exists()
+
+    def test_bulk_create_validates_and_notes_the_version(self) -> None:
+        task = get_next_task_name("post") or ""
+        address = {"street": "s", "city": "c", "country": "FR"}
+        Job.objects.bulk_create([Job(name="post", next_task=task, workspace=address)])
+        assert Job.objects.get().version == 3
+        with pytest.raises(ValidationError), transaction.atomic():
+            Job.objects.bulk_create([Job(name="post", next_task=task, workspace={})])
+        assert Job.objects.count() == 1
+
+    @pytest.mark.parametrize("value", [math.nan, b"x", {1}, date(2026, 1, 1), "\0", "\ud800"])
+    def test_what_is_no_json_is_refused_as_for_plain_jobs(self, value: object) -> None:
+        workspace = {"user_id": 1, "more": value}
+        with pytest.raises(WorkspaceError, match=r"workspace\['more'\]"):
+            Job.objects.create(name="welcome", workspace=workspace)
+        assert not Job.objects.exists()
+
 
 class TestRun:
     def test_a_step_changes_the_workspace(self, events: list[str]) -> None:
@@ -202,6 +257,21 @@ class TestVersions:
         assert events == ["post Via Roma 1, Turin"]
         assert (job.state, job.version) == ("COMPLETE", 3)
         assert job.workspace == {"street": "Via Roma 1", "city": "Turin", "country": "IT"}
+
+    def test_an_upgrade_may_change_what_it_is_given(self) -> None:
+        job = moving.enqueue(workspace=Move(to="Turin"))
+        Job.objects.update(version=1, workspace={"destination": "Turin"})
+        job.refresh_from_db()
+        assert moving.workspace_of(job) == moving.workspace_of(job) == Move(to="Turin")
+        assert job.workspace == {"destination": "Turin"}
+
+    def test_an_upgrade_to_what_the_model_refuses_leaves_the_row_as_it_was(self) -> None:
+        job = moving.enqueue(workspace=Move(to="Turin"))
+        Job.objects.update(version=1, workspace={"destination": 7})
+        work()
+        job.refresh_from_db()
+        assert (job.state, job.version, job.workspace) == ("FAILED", 1, {"destination": 7})
+        assert "1 validation error for Move" in str(job.error)
 
     def test_a_version_without_an_upgrade_fails_the_job(self) -> None:
         job = jobs.post.enqueue(workspace=jobs.Address(street="s", city="c", country="FR"))
