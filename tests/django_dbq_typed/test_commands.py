@@ -5,8 +5,11 @@ from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
+from pydantic import BaseModel, ConfigDict, SecretStr
 
+from django_dbq import registry
 from django_dbq.models import Job
+from django_dbq_typed import JobContext, job
 from tests.typed_app import jobs
 
 pytestmark = pytest.mark.django_db
@@ -41,6 +44,27 @@ class TestJobs:
         with pytest.raises(CommandError, match="no job 'nope'"):
             run("jobs", schema="nope")
 
+    def test_a_model_without_a_schema_is_an_error_that_says_why(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(registry, "_registered", dict(registry.registered()))
+        job(name="odd")(do_something_odd)
+        with pytest.raises(CommandError, match="workspace of 'odd' has no JSON Schema"):
+            run("jobs", schema="odd")
+
+
+class NoJson:
+    """What pydantic cannot describe."""
+
+
+class Odd(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    thing: NoJson | None = None
+
+
+def do_something_odd(context: JobContext[Odd]) -> None: ...
+
 
 class TestCheckJobs:
     def test_passes_when_everything_would_run(self) -> None:
@@ -71,6 +95,31 @@ class TestCheckJobs:
         )
         assert f"gone {unknown.pk} (NEW): There is no job 'gone'" in lines
         assert f"talk {stuck.pk} (NEW): The workspace is of version 9" in lines
+
+    @pytest.mark.parametrize("state", ["READY", "PROCESSING", "STOPPING"])
+    def test_checks_whatever_is_unfinished(self, state: str) -> None:
+        Job.objects.create(name="three", next_task="tests.tasks.removed", state=state)
+        with pytest.raises(CommandError, match="1 of 1"):
+            run("check_jobs")
+
+    def test_an_upgrade_that_raises_is_one_more_job_that_would_fail(self) -> None:
+        broken = jobs.post.enqueue(workspace=jobs.Address(street="s", city="c", country="FR"))
+        Job.objects.filter(pk=broken.pk).update(version=1)
+        removed = Job.objects.create(name="three", next_task="tests.tasks.removed")
+        out = StringIO()
+        with pytest.raises(CommandError, match="2 of 2"):
+            call_command("check_jobs", stdout=out)
+        assert f"post {broken.pk} (NEW): KeyError: 'address'" in out.getvalue()
+        assert str(removed.pk) in out.getvalue()
+
+    def test_shows_no_secrets(self) -> None:
+        jobs.login.enqueue(workspace=jobs.Login(name="ada", password=SecretStr("hunter2")))
+        Job.objects.update(workspace={"name": "ada", "password": ["hunter2"]})
+        out = StringIO()
+        with pytest.raises(CommandError, match="1 of 1"):
+            call_command("check_jobs", stdout=out)
+        assert "password" in out.getvalue()
+        assert "hunter2" not in out.getvalue()
 
     @pytest.mark.django_db(databases=["default", "other"])
     def test_looks_at_the_database_that_it_is_told(self) -> None:

@@ -48,4 +48,6 @@ def _problem(job: Job) -> str | None:
             spec.workspace.read(job.workspace, job.version)
     except (DBQError, ValidationError) as error:
         return str(error)
+    except Exception as error:  # noqa: BLE001 - an upgrade or a validator may raise anything
+        return f"{type(error).__name__}: {error}"
     return None

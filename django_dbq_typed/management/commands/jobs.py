@@ -5,6 +5,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from pydantic import PydanticInvalidForJsonSchema
 
 from django_dbq import registry
 from django_dbq.errors import UnknownJob
@@ -37,7 +38,10 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from None
         if rules is None:
             raise CommandError(f"The job {name!r} is a plain one: its workspace has no schema.")
-        return rules.schema()
+        try:
+            return rules.schema()
+        except PydanticInvalidForJsonSchema as error:
+            raise CommandError(f"The workspace of {name!r} has no JSON Schema: {error}") from None
 
 
 def _described(spec: JobSpec) -> str:
