@@ -171,6 +171,12 @@ def edit_everything(job: Job) -> None:
     job.run_after = timezone.now() + timedelta(hours=1)
 
 
+def edit_everything_at_creation(job: Job) -> None:
+    edit_everything(job)
+    job.next_task = "tests.tasks.third"
+    job.state = Job.STATES.READY
+
+
 def skip_to_third(job: Job) -> None:
     record("skip")
     job.next_task = "tests.tasks.third"

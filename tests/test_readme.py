@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from django.db import connection
 
+from django_dbq.models import Job
+
 README = Path(__file__).parent.parent / "README.md"
 
 
@@ -74,6 +76,12 @@ def test_every_link_within_the_readme_leads_somewhere() -> None:
     }
     links = set(re.findall(r"\]\(#([^)]+)\)", text))
     assert links <= anchors
+
+
+def test_the_states_are_drawn_from_text() -> None:
+    [diagram] = blocks(section("Jobs"), "mermaid")
+    assert diagram.startswith("stateDiagram-v2\n")
+    assert set(re.findall(r"[A-Z]{3,}", diagram)) == set(Job.STATES)
 
 
 def test_the_table_of_checks_is_complete() -> None:

@@ -2,7 +2,8 @@
 
 import shutil
 import subprocess
-from datetime import timedelta
+import uuid
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,20 @@ class TestList:
         assert listed(admin_client, queue_name="mail") == {mail}
         assert listed(admin_client, name="three") == {three}
 
+    def test_offers_these_filters_and_shows_where_each_job_stands(
+        self, admin_client: Client
+    ) -> None:
+        JobFactory.create(
+            name="three", state=Job.STATES.READY, queue_name="mail", priority=777,
+            next_task="tests.tasks.second",
+        )  # fmt: skip
+        response = admin_client.get(reverse(LIST))
+        offered = [filter_.title for filter_ in response.context["cl"].filter_specs]
+        assert offered == ["state", "queue name", "name"]
+        row = response.content.decode().split("<tbody>")[1].split("</tbody>")[0]
+        for shown in ("three", "Ready", "mail", "777", ">second<"):
+            assert shown in row
+
     def test_can_be_searched(self, admin_client: Client) -> None:
         three = JobFactory.create(name="three")
         failed = JobFactory.create(error="ValueError: no such cat")
@@ -57,6 +72,8 @@ class TestList:
         assert listed(admin_client, q=str(failed.pk)) == {failed}
         assert listed(admin_client, q=f" {failed.pk.hex} ") == {failed}
         assert listed(admin_client, q="nothing like it") == set()
+        mail = JobFactory.create(queue_name="mail", next_task="tests.tasks.send")
+        assert listed(admin_client, q="mail") == listed(admin_client, q="tasks.send") == {mail}
 
     def test_takes_the_same_queries_however_many_jobs_there_are(
         self, admin_client: Client, django_assert_max_num_queries: DjangoAssertNumQueries
@@ -84,6 +101,26 @@ class TestPage:
         quoted = f"&quot;{escaped}&quot;"
         assert f"{{\n  &quot;a&quot;: {quoted},\n  &quot;list&quot;: [\n    &quot;é&quot;" in page
         assert f"Traceback\n  {escaped}</pre>" in page
+
+    def test_shows_all_there_is_to_know(self, admin_client: Client) -> None:
+        job = JobFactory.create(
+            queue_name="mail", priority=777, next_task="tests.tasks.second",
+            run_after=datetime(2031, 5, 6, 7, 8, tzinfo=UTC),
+        )  # fmt: skip
+        worker = uuid.uuid4()
+        Job.objects.update(worker=worker, attempts=555, losses=444, version=333)
+        page = page_of(admin_client, job)
+        shown = (job.pk, "mail", 777, "tests.tasks.second", "May 6, 2031", worker, 555, 444, 333)
+        for each in shown:
+            assert str(each) in page
+
+    def test_escapes_every_column(self, admin_client: Client) -> None:
+        columns = ("name", "queue_name", "next_task", "error")
+        job = JobFactory.create()
+        Job.objects.update(**dict.fromkeys(columns, SCRIPT))
+        for page in (page_of(admin_client, job), admin_client.get(reverse(LIST)).content.decode()):
+            assert SCRIPT not in page
+            assert "&lt;script&gt;" in page
 
     def test_of_a_job_that_nobody_knows_any_more(self, admin_client: Client) -> None:
         job = JobFactory.create(workspace={"a": 1})

@@ -38,6 +38,13 @@ def problems(jobs: Any) -> list[CheckMessage]:
         ({"job": []}, "E001", "one or more task paths"),
         ({"job": [NOOP, NOOP]}, "E001", "twice"),
         (["job"], "E001", "settings.JOBS must be a dict"),
+        (None, "E001", "settings.JOBS must be a dict"),
+        ({"job": {"tasks": [NOOP], "queue": "q" * 256}}, "E001", "of 1 to 255 characters"),
+        ({"job": {"tasks": [NOOP], "queue": None}}, "E001", "must be the name of a queue"),
+        ({"job": {"tasks": [NOOP], "priority": "1"}}, "E001", "must be a whole number"),
+        ({"job": {"tasks": [NOOP], "priority": True}}, "E001", "must be a whole number"),
+        ({"job": {"tasks": [NOOP], "priority": 2**15}}, "E001", "from -32768 to 32767"),
+        ({"job": {"tasks": [NOOP], "failure_hook": "a." + "b" * 255}}, "E003", "['failure_hook']"),
         ({"j" * 256: [NOOP]}, "E003", "1 to 255 characters"),
         ({"": [NOOP]}, "E003", "1 to 255 characters"),
         ({3: [NOOP]}, "E003", "1 to 255 characters"),
@@ -75,6 +82,7 @@ def test_a_wrong_dbq_setting_is_an_error(conf: object, message: str) -> None:
         [problem] = check_conf(None)
     assert problem.id == "django_dbq.E004"
     assert message in problem.msg
+    assert problem.hint
 
 
 def test_manage_py_check_runs_them() -> None:

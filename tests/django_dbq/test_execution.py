@@ -112,6 +112,7 @@ class TestOrder:
         assert [event.split()[0] for event in events] == ["noop", "failing_hook"]
         assert job.state == Job.STATES.COMPLETE
         assert job.error is None
+        assert job.workspace == {"touched": True}
         assert "event=post_task_hook_failed" in caplog.text
         assert "ValueError: the hook failed" in caplog.text
 
@@ -226,6 +227,14 @@ class TestEdits:
         assert job.attempts == 0
         assert job.run_after is not None
         assert job.run_after > timezone.now()
+
+    def test_everything_that_a_hook_changes_is_saved(self, run: Run) -> None:
+        for hook, task in (("pre_task_hook", "noop"), ("post_task_hook", "noop")):
+            job = run(task, "second", **{hook: "edit_everything"})
+            assert (job.state, job.next_task) == (Job.STATES.READY, "tests.tasks.second")
+            assert (job.workspace, job.priority) == ({"edited": True}, 7)
+            assert job.queue_name == "elsewhere"
+            assert job.run_after is not None
 
     def test_a_failure_hook_can_retry_later(self, run: Run, work: Work, events: list[str]) -> None:
         job = run("fail", failure_hook="retry_hook")

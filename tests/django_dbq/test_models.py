@@ -3,6 +3,7 @@
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
@@ -32,6 +33,21 @@ def test_create_takes_everything_that_the_document_names() -> None:
     job.refresh_from_db()
     assert (job.workspace, job.priority, job.queue_name) == ({"key": 1}, 2, "other")
     assert job.run_after == later
+
+
+def test_an_entry_s_queue_and_priority_are_for_jobs_that_name_none(settings: Settings) -> None:
+    settings.JOBS = {"job": {"tasks": ["tests.tasks.noop"], "queue": "mail", "priority": 5}}
+    chosen: dict[str, Any] = {"queue_name": "default", "priority": 0}
+    for create in (Job.objects.create, lambda **columns: bulk_enqueued(Job(**columns))):
+        job = create(name="job")
+        assert (job.queue_name, job.priority) == ("mail", 5)
+        job = create(name="job", **chosen)
+        assert (job.queue_name, job.priority) == ("default", 0)
+
+
+def bulk_enqueued(job: Job) -> Job:
+    [job] = Job.objects.bulk_enqueue([job])
+    return job
 
 
 def test_create_costs_one_insert(django_assert_num_queries: DjangoAssertNumQueries) -> None:
@@ -70,6 +86,22 @@ class TestCreationHook:
         job.priority = 3
         job.save()
         assert len(events) == 1
+
+    def test_may_change_every_column(self, settings: Settings) -> None:
+        settings.JOBS = {
+            "job": {
+                "tasks": ["tests.tasks.noop", "tests.tasks.third"],
+                "creation_hook": "tests.tasks.edit_everything_at_creation",
+            }
+        }
+        created = Job.objects.create(name="job")
+        bulk = Job.objects.bulk_enqueue([Job(name="job")])[0]
+        for job in (created, bulk):
+            row = Job.objects.get(pk=job.pk)
+            assert (row.workspace, row.priority) == ({"edited": True}, 7)
+            assert (row.queue_name, row.next_task) == ("elsewhere", "tests.tasks.third")
+            assert row.run_after == job.run_after is not None
+            assert row.state == Job.STATES.READY
 
     def test_what_it_raises_reaches_the_caller_and_leaves_no_row(self, settings: Settings) -> None:
         settings.JOBS = {

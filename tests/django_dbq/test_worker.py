@@ -1,6 +1,7 @@
 """The loop: what is claimed when, in which order, and what a stop does."""
 
 import io
+import re
 import signal
 import threading
 from collections.abc import Callable
@@ -50,8 +51,8 @@ class TestOrder:
         note("a", queue_name="a")
         note("default")
         note("c", queue_name="c")
-        work("a", "b", "default")
-        assert events == ["note a", "note b", "note default"]
+        work("default", "b", "a")
+        assert events == ["note default", "note b", "note a"]
 
     def test_only_the_default_queue_is_served_by_default(
         self, work: Work, events: list[str]
@@ -488,6 +489,7 @@ class TestCommand:
         call_command("worker", burst=True, rate_limit=0, stdout=out)
         drawn = out.getvalue().split("\r")
         assert "1 done, 0 failed, 1 left" in drawn[1]
+        assert re.search(r"left, [\d,]+ jobs/s", drawn[1])
         assert "[########" in drawn[1]
         assert "3 job(s) complete, 0 failed, 0 left" in drawn[-1]
 

@@ -1,8 +1,11 @@
 from datetime import timedelta
 from io import StringIO
+from itertools import groupby
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_dbq.models import Job
@@ -45,7 +48,12 @@ def test_the_age_can_be_chosen() -> None:
 def test_deletes_in_batches() -> None:
     create(Job.STATES.COMPLETE, hours=25, number=2500)
     create(Job.STATES.NEW, hours=25)
-    assert delete_old_jobs().startswith("Deleted 2500 ")
+    with CaptureQueriesContext(connection) as captured:
+        assert delete_old_jobs().startswith("Deleted 2500 ")
+    verbs = [query["sql"].split()[0] for query in captured.captured_queries]
+    # A batch is chosen, and then deleted, in one statement or more.
+    batches = [verb for verb, _ in groupby(verbs) if verb == "DELETE"]
+    assert len(batches) == 3
     assert Job.objects.count() == 1
 
 
