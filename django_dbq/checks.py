@@ -1,6 +1,7 @@
 """What can be known to be wrong before a job runs: ``manage.py check``, and at a worker's start."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from inspect import iscoroutinefunction
 from typing import Any, cast
 
 from django.apps import AppConfig
@@ -60,7 +61,7 @@ def _check_entry(name: object, entry: object) -> Iterator[CheckMessage]:
                 hint="Import the function under a shorter path: it is stored in each row.",
                 id="django_dbq.E003",
             )
-        elif problem := _import_problem(path):
+        elif problem := _import_problem(path, is_hook=path not in spec.tasks):
             yield Error(
                 f"{where} is {path!r}, {problem}.",
                 hint="Name a function by its full dotted path, as import statements would find it.",
@@ -76,12 +77,16 @@ def _paths(spec: JobSpec) -> Iterable[tuple[str, str]]:
             yield f"JOBS[{spec.name!r}][{hook!r}]", path
 
 
-def _import_problem(path: str) -> str | None:
+def _import_problem(path: str, *, is_hook: bool) -> str | None:
     try:
         target = import_string(path)
     except Exception as error:  # noqa: BLE001 - an import may raise anything
         return f"which cannot be imported: {type(error).__name__}: {error}"
-    return None if callable(target) else f"which is not callable but {type(target).__name__}"
+    if not callable(target):
+        return f"which is not callable but {type(target).__name__}"
+    if is_hook and iscoroutinefunction(target):
+        return "a coroutine function, which hooks cannot be: nothing would await it"
+    return None
 
 
 @register("django_dbq")

@@ -21,7 +21,7 @@ from django_dbq.ids import uuid7
 from django_dbq.indexes import ClaimIndex, ParkedIndex
 from django_dbq.notices import announce
 from django_dbq.parking import ParkedField
-from django_dbq.registry import DEFAULT_PRIORITY, DEFAULT_QUEUE, NAME_LENGTH, JobSpec
+from django_dbq.registry import DEFAULT_PRIORITY, DEFAULT_QUEUE, NAME_LENGTH, PRIORITIES, JobSpec
 from django_dbq.workspace import WorkspaceField, encode_workspace
 
 
@@ -297,8 +297,9 @@ class Job(models.Model):
     def prepare(self) -> Self:
         """Fill in what a new job needs before its INSERT, and return it.
 
-        Raises ``UnknownJob``, ``WorkspaceError``, or ``ValueError`` for a queue name that does not
-        fit: here and not in the field, where a caller's ``atomic()`` block would be broken by it.
+        Raises ``UnknownJob``, ``WorkspaceError``, or ``ValueError`` for a queue name or priority
+        that does not fit: here and not in the field, where a caller's ``atomic()`` block would be
+        broken by it.
         """
         spec = registry.get(self.name)
         self.next_task = self.next_task or spec.tasks[0]
@@ -314,6 +315,9 @@ class Job(models.Model):
                 f"The queue name {self.queue_name[:40]!r}... has {len(self.queue_name)} characters;"
                 f" {NAME_LENGTH} are allowed."
             )
+        least, largest = PRIORITIES
+        if not least <= self.priority <= largest:
+            raise ValueError(f"The priority {self.priority} is not from {least} to {largest}.")
         return self
 
     def apply_rules(self) -> None:

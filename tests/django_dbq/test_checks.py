@@ -1,5 +1,8 @@
 """Mistakes in the settings are found before anything runs, each with a hint."""
 
+import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +11,10 @@ from django.core.management import CommandError, call_command
 from django.test import override_settings
 
 from django_dbq.checks import check_conf, check_jobs
+from django_dbq.models import Job
+from tests.conftest import WorkerProcess
 
+ROOT = Path(__file__).parents[2]
 NOOP = "tests.tasks.noop"
 
 
@@ -33,6 +39,11 @@ def problems(jobs: Any) -> list[CheckMessage]:
         ({"job": {"tasks": [NOOP], "creation_hook": "a.b"}}, "E002", "['creation_hook']"),
         ({"job": {"tasks": [NOOP], "pre_task_hook": "a.b"}}, "E002", "['pre_task_hook']"),
         ({"job": {"tasks": [NOOP], "post_task_hook": "a.b"}}, "E002", "['post_task_hook']"),
+        (
+            {"job": {"tasks": [NOOP], "failure_hook": "tests.tasks.fail_async"}},
+            "E002",
+            "nothing would await it",
+        ),
         ({"job": NOOP}, "E001", "must be a dict with the key 'tasks'"),
         ({"job": {"task": [NOOP]}}, "E001", "unknown key 'task'"),
         ({"job": []}, "E001", "one or more task paths"),
@@ -60,6 +71,7 @@ def test_each_mistake_is_an_error_with_a_hint(jobs: Any, code: str, message: str
 
 def test_jobs_that_could_run_pass() -> None:
     assert problems({"dict": {"tasks": [NOOP], "failure_hook": None}, "list": [NOOP]}) == []
+    assert problems({"async": ["tests.tasks.fail_async"]}) == []
     assert problems({}) == []
 
 
@@ -91,3 +103,18 @@ def test_manage_py_check_runs_them() -> None:
         pytest.raises(CommandError, match="django_dbq.E002"),
     ):
         call_command("check")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_does_not_start_on_a_mistake(
+    worker_process: Callable[..., WorkerProcess], tmp_path: Path
+) -> None:
+    text = "from tests.settings import *\nJOBS = {'noop': ['tests.tasks.noop'], 'job': ['a.b']}\n"
+    (tmp_path / "mistaken_settings.py").write_text(text)
+    job = Job.objects.create(name="noop")
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    worker = worker_process("--burst", DJANGO_SETTINGS_MODULE="mistaken_settings", PYTHONPATH=path)
+    assert worker.wait() == 1
+    assert "django_dbq.E002" in worker.output
+    job.refresh_from_db()
+    assert job.state == Job.STATES.NEW

@@ -69,6 +69,15 @@ def test_a_queue_name_that_does_not_fit_is_an_error_and_no_row() -> None:
     assert not Job.objects.exists()
 
 
+@pytest.mark.parametrize("priority", [2**15, -(2**15) - 1])
+def test_a_priority_that_does_not_fit_is_an_error_and_no_row(priority: int) -> None:
+    with pytest.raises(ValueError, match="is not from -32768 to 32767"):
+        Job.objects.create(name="noop", priority=priority)
+    with pytest.raises(ValueError, match="is not from -32768 to 32767"):
+        Job.objects.bulk_enqueue([Job(name="noop", priority=priority)])
+    assert not Job.objects.exists()
+
+
 def test_states_are_named_as_in_the_document() -> None:
     assert {str(state) for state in Job.STATES} == {
         "NEW", "READY", "PROCESSING", "STOPPING", "COMPLETE", "FAILED",

@@ -7,7 +7,7 @@ from decimal import Decimal
 from io import StringIO
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import pytest
 from django.core.management import call_command
@@ -17,15 +17,20 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    Json,
     RootModel,
     SecretBytes,
     SecretStr,
     ValidationError,
     computed_field,
 )
+from pydantic.dataclasses import dataclass
+from typing_extensions import TypedDict
 
 from django_dbq.models import Job
 from django_dbq_typed import JobContext, job, step
+
+T = TypeVar("T")
 
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 
@@ -205,6 +210,67 @@ def test_json_by_alias_or_name_is_stored_by_name(given: dict[str, object]) -> No
     row = Job.objects.create(name="renamed", workspace=given)
     assert row.workspace == {"user_name": "ada", "age": 1}
     assert finished(row).workspace == {"user_name": "ada", "age": 2}
+
+
+class Owl(BaseModel):
+    kind: Literal["owl"] = Field("owl", alias="petKind")
+    age: int = Field(alias="petAge")
+
+
+class Toad(BaseModel):
+    kind: Literal["toad"] = Field("toad", alias="petKind")
+
+
+class Bag(TypedDict):
+    size: Annotated[int, Field(alias="bagSize")]
+
+
+@dataclass
+class Wand:
+    wood: Annotated[str, Field(alias="madeOf")]
+
+
+class Pupil(BaseModel):
+    pet: Annotated[Owl | Toad, Field(discriminator="kind", alias="thePet")]
+    bag: Bag
+    wand: Wand
+    marks: Json[list[int]]
+
+
+@job(name="pupil")
+def teach(context: JobContext[Pupil]) -> None:
+    context.workspace.marks.append(1)
+
+
+@pytest.mark.django_db
+def test_aliases_survive_however_deep_and_as_what_discriminates() -> None:
+    given = {
+        "thePet": {"petKind": "owl", "petAge": 3},
+        "bag": {"bagSize": 2},
+        "wand": {"madeOf": "oak"},
+        "marks": "[6]",
+    }
+    pupil = Pupil.model_validate(given)
+    for row in (teach.enqueue(workspace=pupil), Job.objects.create(name="pupil", workspace=given)):
+        read = teach.workspace_of(finished(row))
+        assert read == pupil.model_copy(update={"marks": [6, 1]})
+        assert row.workspace["pet"] == {"kind": "owl", "age": 3}
+
+
+class Page(BaseModel, Generic[T]):
+    items: list[T]
+
+
+@job(name="page")
+def turn(context: JobContext[Page[date]]) -> None:
+    context.workspace.items.reverse()
+
+
+@pytest.mark.django_db
+def test_a_generic_model_survives() -> None:
+    first, second = date(2026, 1, 1), date(2026, 1, 2)
+    row = finished(turn.enqueue(workspace=Page[date](items=[first, second])))
+    assert turn.workspace_of(row).items == [second, first]
 
 
 @pytest.mark.django_db
