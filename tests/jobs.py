@@ -5,6 +5,7 @@ JOBS: dict[str, object] = {
     "hold": ["tests.tasks.hold"],
     "hold_async": ["tests.tasks.hold_async"],
     "fail_async": ["tests.tasks.fail_async"],
+    "exit_async": ["tests.tasks.exit_async"],
     "nap": ["tests.tasks.nap"],
     "note": ["tests.tasks.note"],
     "three": ["tests.tasks.first", "tests.tasks.second", "tests.tasks.third"],

@@ -92,6 +92,10 @@ def fail(job: Job) -> None:
     raise ValueError("the task failed")
 
 
+async def exit_async(job: Job) -> None:
+    sys.exit("an async task's exit")
+
+
 def exit_task(job: Job) -> None:
     sys.exit("a task's exit")
 
@@ -246,6 +250,10 @@ def failing_hook(job: Job, error: BaseException | None = None) -> None:
     record("failing_hook")
     job.workspace["touched"] = True
     raise ValueError("the hook failed")
+
+
+def exit_hook(job: Job, error: BaseException | None = None) -> None:
+    sys.exit("a hook's exit")
 
 
 def retry_hook(job: Job, error: BaseException) -> None:

@@ -95,6 +95,16 @@ class TestEventLoop:
         assert len(holders(record)) == 8
 
     @pytest.mark.parametrize("concurrency", ["1", "5"])
+    def test_an_async_task_s_exit_fails_its_job_and_no_other(
+        self, worker_process: StartWorker, concurrency: str
+    ) -> None:
+        Job.objects.bulk_enqueue(Job(name="exit_async") for _ in range(3))
+        Job.objects.create(name="noop")
+        worker = worker_process("--rate_limit", "0", "--concurrency", concurrency, "--burst")
+        assert worker.wait(timeout=30) == 0
+        assert states() == {"FAILED": 3, "COMPLETE": 1}
+
+    @pytest.mark.parametrize("concurrency", ["1", "5"])
     def test_an_async_task_that_raises_fails_its_job(
         self, worker_process: StartWorker, concurrency: str
     ) -> None:

@@ -126,6 +126,18 @@ class TestOrder:
         assert "the task failed" in (job.error or "")
         assert "event=failure_hook_failed" in caplog.text
 
+    @pytest.mark.parametrize("hook", ["failure_hook", "post_task_hook", "pre_task_hook"])
+    def test_a_hook_s_exit_ends_no_worker(
+        self, run: Run, work: Work, caplog: pytest.LogCaptureFixture, hook: str
+    ) -> None:
+        job = run("fail", **{hook: "exit_hook"})
+        assert job.state == Job.STATES.FAILED
+        assert "SystemExit: a hook's exit" in caplog.text
+        following = Job.objects.create(name="noop")
+        work()
+        following.refresh_from_db()
+        assert following.state == Job.STATES.COMPLETE
+
     def test_a_hook_that_cannot_be_imported_is_logged(
         self, run: Run, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -140,6 +152,8 @@ class TestFailure:
         [
             ("fail", "ValueError: the task failed"),
             ("exit_task", "SystemExit: a task's exit"),
+            ("exit_async", "SystemExit: an async task's exit"),
+            ("fail_async", "ValueError: the async task failed"),
             ("recurse", "RecursionError: maximum recursion depth exceeded"),
             ("raise_base_exception", "BaseException: as base as can be"),
             ("interrupt", "KeyboardInterrupt"),

@@ -14,6 +14,7 @@ from django_dbq.errors import UnknownJob
 from django_dbq.ids import uuid7
 from django_dbq.models import Job
 from django_dbq.tasks import get_next_task_name
+from tests.routers import WritesElsewhere
 
 pytestmark = pytest.mark.django_db
 
@@ -159,6 +160,13 @@ class TestBulkEnqueue:
         with django_assert_max_num_queries(inserts + 2):
             Job.objects.bulk_enqueue(Job(name="noop") for _ in range(4000))
         assert Job.objects.count() == 4000
+
+    @pytest.mark.django_db(databases=["default", "other"])
+    def test_asks_the_routers_where_to_write(self, settings: Settings) -> None:
+        settings.DATABASE_ROUTERS = [WritesElsewhere()]
+        Job.objects.bulk_enqueue([Job(name="hooked")])
+        assert Job.objects.using("other").get().workspace == {"created_by": "hook"}
+        assert not Job.objects.using("default").exists()
 
     def test_of_nothing_is_nothing(self) -> None:
         assert Job.objects.bulk_enqueue([]) == []

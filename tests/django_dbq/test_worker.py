@@ -24,6 +24,7 @@ from django_dbq.models import Job
 from django_dbq.worker import Worker
 from tests import tasks
 from tests.conftest import wait_for
+from tests.routers import JobsElsewhere
 
 pytestmark = pytest.mark.django_db
 
@@ -518,13 +519,3 @@ class TestOtherDatabase:
         assert Job.get_queue_depths() == {}
         assert Job.objects.using("other").filter(state="COMPLETE").count() == 2
         assert not Job.objects.using("default").exists()
-
-
-class JobsElsewhere:
-    """Keeps the jobs in the database "other"."""
-
-    def db_for_read(self, model: type, **hints: object) -> str:
-        return "other"
-
-    def db_for_write(self, model: type, **hints: object) -> str:
-        return "other"

@@ -6,10 +6,12 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 from pydantic import BaseModel, ConfigDict, SecretStr
+from pytest_django import Settings
 
 from django_dbq import registry
 from django_dbq.models import Job
 from django_dbq_typed import JobContext, job
+from tests.routers import JobsElsewhere
 from tests.typed_app import jobs
 
 pytestmark = pytest.mark.django_db
@@ -127,3 +129,10 @@ class TestCheckJobs:
         assert run("check_jobs") == "All 0 unfinished job(s) would run.\n"
         with pytest.raises(CommandError):
             run("check_jobs", database="other")
+
+    @pytest.mark.django_db(databases=["default", "other"])
+    def test_asks_the_routers_otherwise(self, settings: Settings) -> None:
+        Job.objects.using("other").create(name="three", next_task="tests.tasks.removed")
+        settings.DATABASE_ROUTERS = [JobsElsewhere()]
+        with pytest.raises(CommandError):
+            run("check_jobs")

@@ -7,8 +7,10 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from pytest_django import Settings
 
 from django_dbq.models import Job
+from tests.routers import WritesElsewhere
 
 pytestmark = pytest.mark.django_db
 
@@ -73,3 +75,10 @@ def test_deletes_in_the_database_that_it_is_told() -> None:
     create(Job.STATES.COMPLETE, hours=1)
     assert delete_old_jobs(hours=0, database="other").startswith("Deleted 1 ")
     assert Job.objects.count() == 1
+
+
+@pytest.mark.django_db(databases=["default", "other"])
+def test_asks_the_routers_otherwise(settings: Settings) -> None:
+    Job.objects.using("other").create(name="noop", state=Job.STATES.COMPLETE)
+    settings.DATABASE_ROUTERS = [WritesElsewhere()]
+    assert delete_old_jobs(hours=0).startswith("Deleted 1 ")

@@ -4,8 +4,10 @@ from io import StringIO
 import pytest
 from django.core.management import call_command
 from django.utils import timezone
+from pytest_django import Settings
 
 from django_dbq.models import Job
+from tests.routers import JobsElsewhere
 
 pytestmark = pytest.mark.django_db
 
@@ -40,3 +42,10 @@ def test_asks_the_database_that_it_is_told() -> None:
     Job.objects.using("other").create(name="noop")
     assert queue_depth(database="other") == "event=queue_depths default=1\n"
     assert queue_depth() == "event=queue_depths default=0\n"
+
+
+@pytest.mark.django_db(databases=["default", "other"])
+def test_asks_the_routers_otherwise(settings: Settings) -> None:
+    Job.objects.using("other").create(name="noop")
+    settings.DATABASE_ROUTERS = [JobsElsewhere()]
+    assert queue_depth() == "event=queue_depths default=1\n"
