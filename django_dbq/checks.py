@@ -13,16 +13,16 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.utils.module_loading import import_string
 
 from django_dbq import registry
-from django_dbq.conf import conf
+from django_dbq.conf import NAME_LENGTH, conf
 from django_dbq.errors import InvalidJob
 from django_dbq.models import Job
-from django_dbq.registry import HOOKS, NAME_LENGTH, JobSpec
+from django_dbq.registry import HOOKS, JobSpec
 from django_dbq.upstream import UPSTREAM_MIGRATIONS, char_id_columns, conversion_was_interrupted
 
 
 @register("django_dbq")
 def check_jobs(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """E001 to E004: every entry of ``settings.JOBS`` is a job that could run."""
+    """E001 to E003: every entry of ``settings.JOBS`` is a job that could run."""
     jobs: Any = getattr(settings, "JOBS", {})
     if not isinstance(jobs, dict):
         return [
@@ -33,7 +33,10 @@ def check_jobs(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckM
             )
         ]
     entries = cast("dict[object, object]", jobs)
-    return [message for name, entry in entries.items() for message in _check_entry(name, entry)]
+    return [
+        *(message for name, entry in entries.items() for message in _check_entry(name, entry)),
+        *(message for spec in registry.registered().values() for message in _check_retries(spec)),
+    ]
 
 
 def _check_entry(name: object, entry: object) -> Iterator[CheckMessage]:
@@ -50,7 +53,7 @@ def _check_entry(name: object, entry: object) -> Iterator[CheckMessage]:
     except InvalidJob as error:
         yield Error(
             str(error),
-            hint=f'Write "{name}": {{"tasks": ["path.to.my_task"]}}, each task once.',
+            hint=error.hint or f'Write "{name}": {{"tasks": ["path.to.my_task"]}}, each task once.',
             id="django_dbq.E001",
         )
         return
@@ -67,6 +70,16 @@ def _check_entry(name: object, entry: object) -> Iterator[CheckMessage]:
                 hint="Name a function by its full dotted path, as import statements would find it.",
                 id="django_dbq.E002",
             )
+    yield from _check_retries(spec)
+
+
+def _check_retries(spec: JobSpec) -> Iterator[CheckMessage]:
+    for key, position, path, problem in spec.retries.unresolved() if spec.retries else ():
+        yield Error(
+            f"{key}[{position}] of the retries of the job {spec.name!r} is {path!r}, {problem}.",
+            hint="Name an exception by its full dotted path, or one of Python's own by its name.",
+            id="django_dbq.E002",
+        )
 
 
 def _paths(spec: JobSpec) -> Iterable[tuple[str, str]]:

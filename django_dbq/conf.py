@@ -8,6 +8,11 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
+#: Characters that the name of a job or a queue may have, and the path of a task.
+NAME_LENGTH = 255
+#: The least and the largest priority that a row can hold.
+PRIORITIES = (-(2**15), 2**15 - 1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Conf:

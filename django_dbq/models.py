@@ -16,12 +16,13 @@ from django.db.models import Count, F, GeneratedField, Q
 from django_dbq import registry
 from django_dbq.claims import Claim
 from django_dbq.clock import DatabaseNow
+from django_dbq.conf import NAME_LENGTH, PRIORITIES
 from django_dbq.errors import ClaimLost, InvalidJob, UnknownJob
 from django_dbq.ids import uuid7
 from django_dbq.indexes import ClaimIndex, ParkedIndex
 from django_dbq.notices import announce
 from django_dbq.parking import ParkedField
-from django_dbq.registry import DEFAULT_PRIORITY, DEFAULT_QUEUE, NAME_LENGTH, PRIORITIES, JobSpec
+from django_dbq.registry import DEFAULT_PRIORITY, DEFAULT_QUEUE, JobSpec
 from django_dbq.workspace import WorkspaceField, encode_workspace
 
 

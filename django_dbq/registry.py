@@ -1,9 +1,5 @@
 """What jobs there are: ``settings.JOBS`` and registered jobs, compiled, behind one look-up."""
 
-# What the settings hold may be anything, until it is compiled.
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
-# pyright: reportUnknownArgumentType=false
-
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,17 +9,14 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.utils.module_loading import import_string
 
+from django_dbq.conf import NAME_LENGTH as NAME_LENGTH
+from django_dbq.entries import DEFAULT_PRIORITY as DEFAULT_PRIORITY
+from django_dbq.entries import DEFAULT_QUEUE as DEFAULT_QUEUE
+from django_dbq.entries import HOOKS as HOOKS
+from django_dbq.entries import OnLost as OnLost
+from django_dbq.entries import read_entry
 from django_dbq.errors import InvalidJob, UnknownJob, UnknownTask
-
-HOOKS = ("creation_hook", "pre_task_hook", "post_task_hook", "failure_hook")
-KEYS = ("tasks", *HOOKS, "queue", "priority")
-
-#: What a row can hold: characters of a name, path or queue; and the least and largest priority.
-NAME_LENGTH = 255
-PRIORITIES = (-(2**15), 2**15 - 1)
-
-DEFAULT_QUEUE = "default"
-DEFAULT_PRIORITY = 0
+from django_dbq.retries import RetryPolicy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +24,14 @@ class JobSpec:
     """One job as its entry describes it; tasks and hooks are dotted paths.
 
     The tasks are in the order in which they run, none of them twice. ``queue`` and ``priority``
-    are those of jobs that are created without any. ``workspace``: what is known of the job's
-    workspaces. ``functions``: what the paths lead to, as far as they are not to be imported.
+    are those of jobs that are created without any.
+
+    ``retries``: which failures are tried again, if any. ``timeouts``: the seconds that a task may
+    take, by its path. ``on_lost``: what becomes of a job whose worker died. ``atomic``: whether a
+    task's writes to the jobs' database commit together with its outcome.
+
+    ``workspace``: what is known of the job's workspaces. ``functions``: what the paths lead to, as
+    far as they are not to be imported.
     """
 
     name: str
@@ -43,6 +42,10 @@ class JobSpec:
     failure_hook: str | None = None
     queue: str = DEFAULT_QUEUE
     priority: int = DEFAULT_PRIORITY
+    retries: RetryPolicy | None = None
+    timeouts: Mapping[str, float] = field(default_factory=dict[str, float])
+    on_lost: OnLost = "retry"
+    atomic: bool = False
     version: int = 1
     workspace: "WorkspaceRules | None" = None
     functions: Mapping[str, Callable[..., object]] = field(
@@ -70,6 +73,10 @@ class JobSpec:
                 f" {', '.join(self.tasks)}."
             )
         return task
+
+    def timeout_of(self, task: str) -> float | None:
+        """Return how many seconds that task may take, or None for any time."""
+        return self.timeouts.get(task)
 
     def function(self, path: str) -> Callable[..., object]:
         """Return the task or hook of that path. Raises ``ImportError``."""
@@ -165,30 +172,7 @@ def compile_entry(name: str, entry: object) -> JobSpec:
 
     Raises ``InvalidJob``, saying what is wrong with the entry.
     """
-    if isinstance(entry, list | tuple):
-        entry = {"tasks": entry}
-    if not isinstance(entry, Mapping):
-        raise InvalidJob(
-            f"JOBS[{name!r}] must be a dict with the key 'tasks', or a list of task paths,"
-            f" not {type(entry).__name__}."
-        )
-    if unknown := [key for key in entry if key not in KEYS]:
-        raise InvalidJob(
-            f"JOBS[{name!r}] has the unknown key {unknown[0]!r}; known are: {', '.join(KEYS)}."
-        )
-    for hook in HOOKS:
-        if not isinstance(entry.get(hook), str | None):
-            raise InvalidJob(
-                f"JOBS[{name!r}][{hook!r}] must be a dotted path, not {entry[hook]!r}."
-            )
-    hooks: dict[str, Any] = {hook: entry.get(hook) or None for hook in HOOKS}
-    return JobSpec(
-        name=name,
-        tasks=_tasks(name, entry.get("tasks")),
-        queue=_queue(name, entry.get("queue", DEFAULT_QUEUE)),
-        priority=_priority(name, entry.get("priority", DEFAULT_PRIORITY)),
-        **hooks,
-    )
+    return JobSpec(name=name, **read_entry(name, entry))
 
 
 def _is_well_formed(name: str) -> bool:
@@ -197,47 +181,6 @@ def _is_well_formed(name: str) -> bool:
     except InvalidJob:
         return False
     return True
-
-
-def _tasks(name: str, tasks: object) -> tuple[str, ...]:
-    if not isinstance(tasks, list | tuple) or not tasks:
-        raise InvalidJob(
-            f"JOBS[{name!r}]['tasks'] must be a list of one or more task paths, not {tasks!r}."
-        )
-    for position, task in enumerate(tasks):
-        if not isinstance(task, str) or not task:
-            raise InvalidJob(
-                f"JOBS[{name!r}]['tasks'][{position}] must be a dotted path, not {task!r}."
-            )
-        if task in tasks[:position]:
-            raise InvalidJob(
-                f"JOBS[{name!r}] lists the task {task!r} twice. The row names the next task by its"
-                " path, so the job would run in a circle: give each task a function of its own."
-            )
-    return tuple(tasks)
-
-
-def _queue(name: str, queue: object) -> str:
-    if not isinstance(queue, str) or not 0 < len(queue) <= NAME_LENGTH:
-        raise InvalidJob(
-            f"JOBS[{name!r}]['queue'] must be the name of a queue, of 1 to {NAME_LENGTH}"
-            f" characters, not {queue!r:.80}."
-        )
-    return queue
-
-
-def _priority(name: str, priority: object) -> int:
-    least, largest = PRIORITIES
-    if (
-        not isinstance(priority, int)
-        or isinstance(priority, bool)
-        or not (least <= priority <= largest)
-    ):
-        raise InvalidJob(
-            f"JOBS[{name!r}]['priority'] must be a whole number from {least} to {largest}, not"
-            f" {priority!r}."
-        )
-    return priority
 
 
 def _entries() -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ from django.core.checks import CheckMessage
 from django.core.management import CommandError, call_command
 from django.test import override_settings
 
+from django_dbq import registry
 from django_dbq.checks import check_conf, check_jobs
 from django_dbq.models import Job
 from tests.conftest import WorkerProcess
@@ -48,6 +49,21 @@ def problems(jobs: Any) -> list[CheckMessage]:
         ({"job": {"task": [NOOP]}}, "E001", "unknown key 'task'"),
         ({"job": []}, "E001", "one or more task paths"),
         ({"job": [NOOP, NOOP]}, "E001", "twice"),
+        ({"job": {"tasks": [NOOP], "retries": -1}}, "E001", "limit must be a whole number"),
+        ({"job": {"tasks": [NOOP], "timeout": 0}}, "E001", "seconds above 0"),
+        ({"job": {"tasks": [NOOP], "timeout": {"a.b": 1}}}, "E001", "none of the job's tasks"),
+        ({"job": {"tasks": [NOOP], "on_lost": "ignore"}}, "E001", "'retry' or 'fail'"),
+        ({"job": {"tasks": [NOOP], "atomic": "yes"}}, "E001", "True or False"),
+        (
+            {"job": {"tasks": [NOOP], "retries": {"on": ["a.Error"]}}},
+            "E002",
+            "on[0] of the retries",
+        ),
+        (
+            {"job": {"tasks": [NOOP], "retries": {"give_up_on": ["Timeout"]}}},
+            "E002",
+            "write its dotted path",
+        ),
         (["job"], "E001", "settings.JOBS must be a dict"),
         (None, "E001", "settings.JOBS must be a dict"),
         ({"job": {"tasks": [NOOP], "queue": "q" * 256}}, "E001", "of 1 to 255 characters"),
@@ -71,8 +87,17 @@ def test_each_mistake_is_an_error_with_a_hint(jobs: Any, code: str, message: str
 
 def test_jobs_that_could_run_pass() -> None:
     assert problems({"dict": {"tasks": [NOOP], "failure_hook": None}, "list": [NOOP]}) == []
+    assert problems({"job": {"tasks": [NOOP], "retries": {"on": ["TimeoutError"]}}}) == []
     assert problems({"async": ["tests.tasks.fail_async"]}) == []
     assert problems({}) == []
+
+
+def test_the_retries_of_registered_jobs_are_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = registry.compile_entry("typed", {"tasks": [NOOP], "retries": {"on": ["a.Error"]}})
+    monkeypatch.setattr(registry, "_registered", {"typed": spec})
+    [problem] = problems({})
+    assert (problem.id, bool(problem.hint)) == ("django_dbq.E002", True)
+    assert "on[0] of the retries of the job 'typed' is 'a.Error'" in problem.msg
 
 
 def test_every_mistake_is_reported() -> None:

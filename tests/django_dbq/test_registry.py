@@ -2,7 +2,7 @@ import pytest
 from django.test import override_settings
 
 from django_dbq import registry
-from django_dbq.errors import InvalidJob, UnknownJob, UnknownTask
+from django_dbq.errors import UnknownJob, UnknownTask
 
 
 def test_an_entry_may_be_a_dict_or_just_a_list() -> None:
@@ -32,24 +32,6 @@ def test_an_unknown_name_lists_what_is_known() -> None:
         pytest.raises(UnknownJob, match=r"no job 'c'.*Known jobs: a, b\b"),
     ):
         registry.get("c")
-
-
-@pytest.mark.parametrize(
-    ("entry", "problem"),
-    [
-        ("a.b", "must be a dict"),
-        ({}, "'tasks'.*must be a list"),
-        ([], "must be a list of one or more"),
-        ({"tasks": "a.b"}, "must be a list"),
-        ({"tasks": ["a.b", 3]}, r"\['tasks'\]\[1\] must be a dotted path"),
-        ({"tasks": ["a.b"], "failure_hok": "c.d"}, "unknown key 'failure_hok'"),
-        ({"tasks": ["a.b"], "failure_hook": 3}, "'failure_hook'.*must be a dotted path"),
-        ({"tasks": ["a.b", "c.d", "a.b"]}, "'a.b' twice"),
-    ],
-)
-def test_a_malformed_entry_says_what_is_wrong(entry: object, problem: str) -> None:
-    with override_settings(JOBS={"job": entry}), pytest.raises(InvalidJob, match=problem):
-        registry.get("job")
 
 
 def test_only_well_formed_jobs_are_offered_to_workers() -> None:
