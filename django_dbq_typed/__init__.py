@@ -4,6 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from django_dbq.errors import Discard, JobCancelled, JobLost, Retry, Snooze, TaskTimeout
+    from django_dbq.retries import RetryPolicy
     from django_dbq_typed.context import JobContext
     from django_dbq_typed.decorators import job, step
     from django_dbq_typed.definitions import JobDefinition
@@ -19,19 +21,34 @@ __all__ = [  # noqa: RUF022 - in the order in which a reader needs them
     "Step",
     # What a step receives
     "JobContext",
+    # Failures: which to try again, what a step may ask for, what its failure hook may get
+    "RetryPolicy",
+    "Retry",
+    "Snooze",
+    "Discard",
+    "TaskTimeout",
+    "JobLost",
+    "JobCancelled",
     # Errors
     "JobDefinitionError",
     "NoUpgrade",
 ]
 
 _HOMES = {
-    "job": "decorators",
-    "step": "decorators",
-    "JobDefinition": "definitions",
-    "Step": "steps",
-    "JobContext": "context",
-    "JobDefinitionError": "errors",
-    "NoUpgrade": "errors",
+    "job": "django_dbq_typed.decorators",
+    "step": "django_dbq_typed.decorators",
+    "JobDefinition": "django_dbq_typed.definitions",
+    "Step": "django_dbq_typed.steps",
+    "JobContext": "django_dbq_typed.context",
+    "RetryPolicy": "django_dbq.retries",
+    "Retry": "django_dbq.errors",
+    "Snooze": "django_dbq.errors",
+    "Discard": "django_dbq.errors",
+    "TaskTimeout": "django_dbq.errors",
+    "JobLost": "django_dbq.errors",
+    "JobCancelled": "django_dbq.errors",
+    "JobDefinitionError": "django_dbq_typed.errors",
+    "NoUpgrade": "django_dbq_typed.errors",
 }
 
 
@@ -42,4 +59,4 @@ def __getattr__(name: str) -> Any:
     """
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(_HOMES[name]), name)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar, Unpack
 
 from asgiref.sync import sync_to_async
 from django.utils import timezone
@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from django_dbq import registry
 from django_dbq.errors import InvalidJob
 from django_dbq.models import Job, JobQuerySet
-from django_dbq.registry import NAME_LENGTH, WorkspaceRules
+from django_dbq.registry import NAME_LENGTH, OnLost, WorkspaceRules
+from django_dbq.retries import RetryPolicy
 from django_dbq_typed import workspaces
 from django_dbq_typed.context import JobContext
 from django_dbq_typed.errors import JobDefinitionError, NoUpgrade
@@ -26,16 +27,39 @@ Hook = TypeVar("Hook", bound=Callable[..., None])
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 
 
+class Options(TypedDict, total=False):
+    """What may be said of a job; by the names, and with the defaults, of an entry of ``JOBS``.
+
+    ``queue``, ``priority``: those of jobs that are created without any. ``retries``: how often a
+    step that failed is run again, or a policy that says on what and when. ``timeout``: how many
+    seconds each step may take, if the step does not say so itself. ``on_lost``: whether the job
+    runs again when its worker has died. ``atomic``: whether what a step writes to the jobs'
+    database commits together with its outcome.
+    """
+
+    queue: str
+    priority: int
+    retries: int | RetryPolicy | None
+    timeout: float | None
+    on_lost: OnLost
+    atomic: bool
+
+
 class JobDefinition(Generic[W]):
     """One typed job. Made by ``@job`` or ``job(steps=[...])``, and registered under its name.
 
-    ``steps``: in the order in which they run, all of one model. ``queue``, ``priority``: those of
-    jobs that are created without any. ``version``: of the workspace; raise it when a workspace that
-    was stored before would no longer validate, and say with ``upgrade`` how to read that.
+    ``steps``: in the order in which they run, all of one model. ``version``: of the workspace;
+    raise it when a workspace that was stored before would no longer validate, and say with
+    ``upgrade`` how to read that.
     """
 
     def __init__(
-        self, *, name: str, steps: Sequence[Step[W]], queue: str, priority: int, version: int
+        self,
+        *,
+        name: str,
+        steps: Sequence[Step[W]],
+        version: int = 1,
+        **options: Unpack[Options],
     ) -> None:
         _check_row(name, steps, version)
         self.name = name
@@ -43,7 +67,11 @@ class JobDefinition(Generic[W]):
         self.model = steps[0].model
         self.version = version
         self._upgrades: dict[int, Upgrade] = {}
-        entry = {"tasks": [step.path for step in steps], "queue": queue, "priority": priority}
+        entry = {
+            **options,
+            "tasks": [step.path for step in steps],
+            "timeout": _timeouts(steps, options.get("timeout")),
+        }
         self._spec = replace(
             registry.compile_entry(name, entry),
             version=version,
@@ -252,3 +280,8 @@ def _check_row(name: object, steps: Iterable[Step[Any]], version: object) -> Non
         raise InvalidJob(
             f"The version of the job {name!r} is a whole number from 1 on, not {version!r}."
         )
+
+
+def _timeouts(steps: Sequence[Step[Any]], default: float | None) -> dict[str, float]:
+    seconds = {step.path: default if step.timeout is None else step.timeout for step in steps}
+    return {path: timeout for path, timeout in seconds.items() if timeout is not None}

@@ -18,10 +18,16 @@ _EXAMPLE = "def my_step(context: JobContext[MyWorkspace]) -> None"
 
 
 class Step(Generic[W]):
-    """One step of a job; called with a context, it is the function that it was made of."""
+    """One step of a job; called with a context, it is the function that it was made of.
 
-    def __init__(self, function: SyncStep[W] | AsyncStep[W]) -> None:
+    ``timeout``: how many seconds it may take, where that is not for the job to say.
+    """
+
+    def __init__(
+        self, function: SyncStep[W] | AsyncStep[W], *, timeout: float | None = None
+    ) -> None:
         self.function = function
+        self.timeout = timeout
         self.path = path_of(function)
         self.model: type[W] = model_of(function)
         self.__doc__ = function.__doc__

@@ -6,8 +6,9 @@ import pytest
 from django.test import override_settings
 from pydantic import BaseModel
 
-from django_dbq import registry
-from django_dbq_typed import JobContext, JobDefinitionError, job, step
+import django_dbq_typed
+from django_dbq import errors, registry
+from django_dbq_typed import JobContext, JobDefinitionError, RetryPolicy, job, step
 from tests.typed_app import jobs
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ def _registry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def feed(context: JobContext[Cat]) -> None: ...
+
+
+def feed_again(context: JobContext[Cat]) -> None: ...
 
 
 def walk(context: JobContext[Dog]) -> None: ...
@@ -136,8 +140,48 @@ def test_hooks_may_be_given_as_options() -> None:
     several = job(name="more cats", steps=definition.steps, failure_hook=on_failure)
     assert registry.get("more cats").failure_hook == f"{__name__}.on_failure"
     assert several.model is Cat
-    with pytest.raises(JobDefinitionError, match="no option 'falure_hook'; hooks are: creation"):
-        job(name="wrong", steps=definition.steps, falure_hook=on_failure)  # type: ignore[call-overload]
+
+
+def test_an_option_that_there_is_not() -> None:
+    with pytest.raises(JobDefinitionError, match="no option 'quue'; options are: version, queue,"):
+        job(name="cats", quue="mail")(feed)  # type: ignore[call-overload]
+    with pytest.raises(JobDefinitionError, match="no option 'tasks'; options are: version, queue,"):
+        job(name="cats", steps=[step(feed)], tasks=["a.b"])  # type: ignore[call-overload]
+
+
+def test_a_job_may_say_how_to_deal_with_failure() -> None:
+    policy = RetryPolicy(limit=2, on=[OSError])
+    job(name="careful cats", retries=policy, timeout=5, on_lost="fail", atomic=True)(feed)
+    spec = registry.get("careful cats")
+    assert (spec.retries, spec.on_lost, spec.atomic) == (policy, "fail", True)
+    assert spec.timeout_of(f"{__name__}.feed") == 5
+    job(name="stubborn cats", retries=5)(feed)
+    assert registry.get("stubborn cats").retries == RetryPolicy(limit=5)
+
+
+def test_a_step_may_have_a_timeout_of_its_own() -> None:
+    job(name="one", steps=[step(timeout=1)(feed), step(feed_again)], timeout=5)
+    job(name="two", steps=[step(timeout=1)(feed), step()(feed_again)])
+    one, two = registry.get("one"), registry.get("two")
+    feed_path, again_path = one.tasks
+    assert (one.timeout_of(feed_path), one.timeout_of(again_path)) == (1, 5)
+    assert (two.timeout_of(feed_path), two.timeout_of(again_path)) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"retries": -1}, r"limit must be a whole number, 0 or more, not -1. Write a number of"),
+        ({"timeout": 0}, r"must be a number of seconds above 0, up to a year, not 0. Write "),
+        ({"on_lost": "ignore"}, "'retry' or 'fail', not 'ignore'. Write "),
+        ({"atomic": "yes"}, "True or False, not 'yes'. Write True"),
+    ],
+)
+def test_a_wrong_option_says_where_and_what_to_write(options: Any, problem: str) -> None:
+    place = rf"test_decorators\.py:{feed.__code__.co_firstlineno}: "
+    with pytest.raises(JobDefinitionError, match=place + ".*" + problem):
+        job(name="cats", **options)(feed)
+    assert "cats" not in registry.names()
 
 
 def test_a_second_hook_of_a_kind() -> None:
@@ -201,3 +245,10 @@ def test_a_definition_compiles_into_what_an_entry_is() -> None:
     entry = {"tasks": [step.path for step in jobs.talk.steps]}
     assert spec.tasks == registry.compile_entry("talk", entry).tasks
     assert registry.get("welcome").queue == "mail"
+
+
+def test_what_a_step_raises_can_be_imported_beside_it() -> None:
+    assert {getattr(django_dbq_typed, name).__name__ for name in django_dbq_typed.__all__} == set(
+        django_dbq_typed.__all__
+    )
+    assert django_dbq_typed.Retry is errors.Retry

@@ -8,7 +8,17 @@ from typing import Any, assert_type
 from pydantic import BaseModel
 
 from django_dbq.models import Job, JobQuerySet
-from django_dbq_typed import JobContext, JobDefinition, Step, job, step
+from django_dbq_typed import (
+    Discard,
+    JobContext,
+    JobDefinition,
+    Retry,
+    RetryPolicy,
+    Snooze,
+    Step,
+    job,
+    step,
+)
 
 
 class Welcome(BaseModel):
@@ -54,6 +64,31 @@ def plain_hook(context: JobContext[CatsImport]) -> None: ...
 cats = job(name="types_cats", steps=[download, parse], pre_task_hook=plain_hook)
 
 
+@job(name="types_careful", retries=5, timeout=30, on_lost="fail", atomic=True)
+def careful(context: JobContext[Welcome]) -> None:
+    if context.attempt == 1:
+        raise Retry("The mail server is busy.", in_=timedelta(minutes=5))
+    if not context.workspace.sent:
+        raise Snooze(in_=0.5)
+    raise Discard("There is no such user.")
+
+
+@step(timeout=60)
+def unpack(context: JobContext[CatsImport]) -> None: ...
+
+
+@step(timeout=0.5)
+async def unpack_later(context: JobContext[CatsImport]) -> None: ...
+
+
+careful_cats = job(
+    name="types_careful_cats",
+    steps=[download, unpack, unpack_later],
+    retries=RetryPolicy(limit=3, on=[OSError, "cats.errors.CatError"], give_up_on=["KeyError"]),
+    timeout=None,
+)
+
+
 def goodbye_failed(context: JobContext[Welcome], error: Exception) -> None: ...
 
 
@@ -91,7 +126,11 @@ async def use(row: Job) -> None:
     assert_type(welcome_later, JobDefinition[Welcome])
     assert_type(goodbye, JobDefinition[Welcome])
     assert_type(goodbye_later, JobDefinition[Welcome])
+    assert_type(careful, JobDefinition[Welcome])
+    assert_type(careful_cats, JobDefinition[CatsImport])
     assert_type(download, Step[CatsImport])
+    assert_type(unpack, Step[CatsImport])
+    assert_type(unpack_later, Step[CatsImport])
     assert_type(cats, JobDefinition[CatsImport])
     assert_type(welcome.enqueue(workspace=Welcome(user_id=1)), Job)
     welcome.enqueue(

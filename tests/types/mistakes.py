@@ -5,7 +5,7 @@ An unused ``type: ignore`` is an error to mypy, and an unused ``pyright: ignore`
 
 from typing import Any
 
-from django_dbq_typed import JobContext, job, step
+from django_dbq_typed import JobContext, Retry, RetryPolicy, Snooze, job, step
 from tests.types.correct import CatsImport, Welcome, cats, download, welcome, welcome_later
 
 
@@ -87,6 +87,20 @@ welcome.creation_hook(returning_hook)  # type: ignore[arg-type] # pyright: ignor
 welcome.post_task_hook(async_hook)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 cats.creation_hook(hook_without_error)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 welcome_later.upgrade(from_version=1)(to_list)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+job(name="careful", retries="3")  # type: ignore[call-overload] # pyright: ignore[reportArgumentType, reportCallIssue]
+job(name="careful", timeout="60")  # type: ignore[call-overload] # pyright: ignore[reportArgumentType, reportCallIssue]
+job(name="careful", on_lost="ignore")  # type: ignore[call-overload] # pyright: ignore[reportArgumentType, reportCallIssue]
+job(name="careful", atomic="yes")  # type: ignore[call-overload] # pyright: ignore[reportArgumentType, reportCallIssue]
+job(name="careful", steps=[download], retries="3")  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
+job(name="careful", timeout=5)(returning_later)  # type: ignore[arg-type] # pyright: ignore[reportCallIssue, reportArgumentType]
+step(timeout="60")  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
+step(timeout=60)(returning)  # type: ignore[arg-type] # pyright: ignore[reportCallIssue, reportArgumentType]
+RetryPolicy(3)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+RetryPolicy(on=[str])  # type: ignore[list-item] # pyright: ignore[reportArgumentType]
+RetryPolicy(on=OSError)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+Retry(in_="5 minutes")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+Retry("too busy", 5)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+Snooze("too busy")  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
 job(name="misspelt", quue="mail")  # type: ignore[call-overload] # pyright: ignore[reportCallIssue]
 step(returning)  # type: ignore[arg-type] # pyright: ignore[reportCallIssue, reportArgumentType]
 job(name="returning")(returning_later)  # type: ignore[arg-type] # pyright: ignore[reportCallIssue, reportArgumentType]
