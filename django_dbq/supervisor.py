@@ -118,7 +118,8 @@ class Supervisor:
             return False
         child = self._children.pop(pid)
         code = os.waitstatus_to_exitcode(status)
-        if code == 0:
+        # One that was asked to stop before it listened to signals had not claimed anything yet.
+        if code == 0 or (self.stopping and -code in SIGNALS):
             self.wanted -= not (self.replacing and not self.stopping)
             return True
         logger.error("%s", logfmt(event="worker_died", pid=pid, exit_status=code))
