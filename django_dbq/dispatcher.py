@@ -4,10 +4,8 @@ import logging
 import math
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from django.db import DataError, IntegrityError, connections
 
@@ -15,51 +13,19 @@ from django_dbq.backends import Backend, Wanted
 from django_dbq.batch import LARGEST_BATCH, TARGET_SECONDS, Batch, BatchSize
 from django_dbq.bell import Bell
 from django_dbq.claims import Claim, Outcome
-from django_dbq.execution import describe, release
+from django_dbq.execution import release
 from django_dbq.known import KnownJobs
+from django_dbq.limits import Limits, Tally
 from django_dbq.logs import logfmt
 from django_dbq.models import Job
 from django_dbq.stopping import StopRequests, leave_at_once
+from django_dbq.tracebacks import describe
 from django_dbq.wakeup import WakeUp
 
 logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at the parked jobs, while there is other work.
 PROMOTE_INTERVAL = 0.04
-
-
-@dataclass(kw_only=True)
-class Tally:
-    """How many jobs a worker has brought to an end so far."""
-
-    complete: int = 0
-    failed: int = 0
-
-    @property
-    def ended(self) -> int:
-        """Both together."""
-        return self.complete + self.failed
-
-    def count(self, outcomes: Sequence[Outcome]) -> None:
-        """Count the outcomes that ended their job."""
-        states = Counter(outcome.row.state for outcome in outcomes)
-        self.complete += states[Job.STATES.COMPLETE]
-        self.failed += states[Job.STATES.FAILED]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What a worker keeps to, and when it ends by itself.
-
-    ``rate``: the least number of seconds between the starts of two tasks; 0 for no limit.
-    ``burst``: end when nothing is due. ``jobs``, ``seconds``: end after that many jobs have ended,
-    or after that time; None for never.
-    """
-
-    rate: float = 1
-    burst: bool = False
-    jobs: int | None = None
-    seconds: float | None = None
 
 
 class Dispatcher:

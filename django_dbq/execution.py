@@ -1,7 +1,6 @@
 """One claimed job: its hooks, its task, its outcome. No loop, and no SQL."""
 
 import logging
-import traceback
 from collections.abc import Coroutine
 from contextlib import suppress
 from inspect import iscoroutine
@@ -15,13 +14,11 @@ from django_dbq.edits import accept_edits
 from django_dbq.errors import DBQError
 from django_dbq.logs import logfmt
 from django_dbq.models import Job
+from django_dbq.tracebacks import describe
 
 logger = logging.getLogger(__name__)
 
 _READY, _COMPLETE, _FAILED = "READY", "COMPLETE", "FAILED"
-
-#: A longer record of an error keeps its beginning and its end, in characters.
-ERROR_LENGTH = 32_000
 
 
 def execute(claim: Claim, stop_requests: object = False) -> Outcome:
@@ -127,7 +124,7 @@ class Execution:
 
     def _fail(self, error: BaseException) -> None:
         """Make the job FAILED, with the error on its record, and tell the failure hook."""
-        self.error = describe(error)
+        self.error = describe(error, leaving_out=__file__)
         logger.error("%s", self._line("task_failed"), exc_info=error)
         # What the task wrote before it failed is kept, but for what no row can hold.
         with suppress(DBQError):
@@ -173,23 +170,3 @@ class Execution:
             state=job.state,
             next_task=job.next_task,
         )
-
-
-def describe(error: BaseException) -> str:
-    """Return the error with its traceback, as text that every database can hold.
-
-    The last line says what went wrong. A text over ``ERROR_LENGTH`` loses its middle.
-    """
-    # It begins with the engine's own calls, which tell the reader nothing.
-    frames = error.__traceback__
-    while frames and frames.tb_frame.f_code.co_filename == __file__:
-        frames = frames.tb_next
-    lines = traceback.format_exception(type(error), error, frames)
-    text = "".join(lines).strip().replace("\0", "\\x00")
-    text = text.encode(errors="backslashreplace").decode()
-    if len(text) > ERROR_LENGTH:
-        half = ERROR_LENGTH // 2
-        text = (
-            f"{text[:half]}\n[... {len(text) - 2 * half:,} characters left out ...]\n{text[-half:]}"
-        )
-    return text

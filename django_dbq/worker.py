@@ -13,8 +13,9 @@ from django_dbq.backends import backend_for
 from django_dbq.batch import LARGEST_BATCH, Batch
 from django_dbq.bell import Bell
 from django_dbq.concurrency import TaskThreads
-from django_dbq.dispatcher import Dispatcher, Limits, Tally
+from django_dbq.dispatcher import Dispatcher
 from django_dbq.execution import execute
+from django_dbq.limits import Limits, Tally
 from django_dbq.stopping import StopRequests
 from django_dbq.wakeup import WakeUp, wakeup_for
 
@@ -53,10 +54,11 @@ class Worker:
             if self._is_alone
             else wakeup_for(connection.vendor, bell=self.bell, queues=queues, clock=clock)
         )
+        self.backend = backend_for(using)
         self.dispatcher = Dispatcher(
             worker=self.id,
             queues=queues,
-            backend=backend_for(using),
+            backend=self.backend,
             batch=self.batch,
             bell=self.bell,
             stop=self.stop,
@@ -78,7 +80,7 @@ class Worker:
         return self.dispatcher.tally
 
     def _run_with_dispatcher(self) -> None:
-        self.dispatcher.backend.prepare_tasks()
+        self.backend.prepare_tasks()
         thread = threading.Thread(target=self.dispatcher.run, name="dbq-dispatcher", daemon=True)
         thread.start()
         try:

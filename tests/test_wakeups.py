@@ -18,7 +18,7 @@ import pytest
 from django.db import connection, connections, transaction
 from django.utils import timezone
 
-from django_dbq.dispatcher import Limits
+from django_dbq.limits import Limits
 from django_dbq.models import Job
 from django_dbq.notices import CHANNEL
 from django_dbq.wakeup import NotifiedWakeUp, WakeUp

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from django.core.management.base import OutputWrapper
 
-from django_dbq.dispatcher import Tally
+from django_dbq.limits import Tally
 from django_dbq.models import Job
 
 #: Seconds between two counts of what is left, which cost a query each.

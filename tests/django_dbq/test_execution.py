@@ -13,8 +13,8 @@ from pytest_django import Settings
 
 from django_dbq.backends import Wanted, backend_for
 from django_dbq.errors import ClaimLost
-from django_dbq.execution import ERROR_LENGTH, describe
 from django_dbq.models import Job
+from django_dbq.tracebacks import ERROR_LENGTH, describe
 
 pytestmark = pytest.mark.django_db
 

@@ -18,8 +18,8 @@ from pytest_django import Settings
 from django_dbq.backends import Wanted
 from django_dbq.batch import LARGEST_BATCH, BatchSize
 from django_dbq.claims import Outcome
-from django_dbq.dispatcher import Limits, Tally
 from django_dbq.execution import execute
+from django_dbq.limits import Limits, Tally
 from django_dbq.models import Job
 from django_dbq.worker import Worker
 from tests import tasks
@@ -436,7 +436,7 @@ class TestDispatcherErrors:
         def failing(*args: Any, **kwargs: Any) -> Any:
             raise InterfaceError("gone")
 
-        monkeypatch.setattr(worker.dispatcher.backend, "claim", failing)
+        monkeypatch.setattr(worker.backend, "claim", failing)
         with pytest.raises(InterfaceError, match="gone"):
             worker.run()
 

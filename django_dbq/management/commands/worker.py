@@ -9,7 +9,7 @@ from django.core.checks import Tags
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections, router
 
-from django_dbq.dispatcher import Limits
+from django_dbq.limits import Limits
 from django_dbq.management.options import at_least_one, at_least_zero
 from django_dbq.management.progress import Progress
 from django_dbq.models import Job

@@ -15,105 +15,15 @@ from django.db.models import Count, F, GeneratedField, Q
 
 from django_dbq import registry
 from django_dbq.claims import Claim
-from django_dbq.clock import DatabaseNow
 from django_dbq.conf import NAME_LENGTH, PRIORITIES
 from django_dbq.errors import ClaimLost, InvalidJob, UnknownJob
 from django_dbq.ids import uuid7
 from django_dbq.indexes import ClaimIndex, ParkedIndex
+from django_dbq.models.queries import JobManager
 from django_dbq.notices import announce
 from django_dbq.parking import ParkedField
 from django_dbq.registry import DEFAULT_PRIORITY, DEFAULT_QUEUE, JobSpec
 from django_dbq.workspace import WorkspaceField, encode_workspace
-
-
-class JobQuerySet(models.QuerySet["Job"]):
-    """Jobs, and the questions that are asked about them."""
-
-    def waiting(self) -> Self:
-        """Return the jobs in state NEW or READY, whether due or scheduled for later."""
-        # Said so that both indexes serve it: `state` is in neither.
-        return self.filter(Q(claimable=True) | Q(parked__isnull=False, state__in=Job.WAITING))
-
-    def claimable(self) -> Self:
-        """Return those that wait and are not parked: some may still not be due."""
-        return self.filter(claimable=True)
-
-    def due(self) -> Self:
-        """Return those whose ``run_after``, if they have one, has come by the database's clock."""
-        return self.filter(Q(run_after=None) | Q(run_after__lte=DatabaseNow()))
-
-    def bulk_create(self, objs: Iterable[Job], *args: Any, **kwargs: Any) -> list[Job]:
-        """Do what Django's does: no hooks, nor a first task; but workspaces with rules keep them.
-
-        Raises what those rules raise, before anything is written.
-        """
-        jobs = list(objs)
-        for job in jobs:
-            job.apply_rules()
-        return super().bulk_create(jobs, *args, **kwargs)
-
-    def bulk_enqueue(self, jobs: Iterable[Job], *, batch_size: int = 1000) -> list[Job]:
-        """Create many jobs at once: all of them, or none.
-
-        Unlike ``bulk_create`` it does what ``create`` does: names are checked, ``next_task`` is
-        set, creation hooks run, and what they change on their job is saved.
-
-        ``batch_size``: rows per INSERT. Returns the jobs. Raises ``UnknownJob``,
-        ``WorkspaceError``, or whatever a creation hook raises; nothing is written then.
-        """
-        prepared = [job.prepare() for job in jobs]
-        self._for_write = True  # so that the routers are asked where to write
-        using = self.db
-        with transaction.atomic(using=using):
-            super(JobQuerySet, self.using(using)).bulk_create(prepared, batch_size=batch_size)
-            for job in prepared:
-                job.run_creation_hook(using)
-            announce({job.queue_name for job in prepared}, using)
-        return prepared
-
-
-class JobManager(models.Manager["Job"]):
-    """``Job.objects``, spelt out so that type checkers without a plugin know it."""
-
-    def get_queryset(self) -> JobQuerySet:
-        return JobQuerySet(self.model, using=self._db)
-
-    def waiting(self) -> JobQuerySet:
-        """See ``JobQuerySet.waiting``."""
-        return self.get_queryset().waiting()
-
-    def claimable(self) -> JobQuerySet:
-        """See ``JobQuerySet.claimable``."""
-        return self.get_queryset().claimable()
-
-    def due(self) -> JobQuerySet:
-        """See ``JobQuerySet.due``."""
-        return self.get_queryset().due()
-
-    def bulk_enqueue(self, jobs: Iterable[Job], *, batch_size: int = 1000) -> list[Job]:
-        """See ``JobQuerySet.bulk_enqueue``."""
-        return self.get_queryset().bulk_enqueue(jobs, batch_size=batch_size)
-
-    # Django's stubs say QuerySet, which does not know the methods of ours.
-    def using(self, alias: str | None) -> JobQuerySet:
-        """See ``QuerySet.using``."""
-        return self.get_queryset().using(alias)
-
-    def all(self) -> JobQuerySet:
-        """See ``QuerySet.all``."""
-        return self.get_queryset()
-
-    def filter(self, *conditions: Any, **fields: Any) -> JobQuerySet:
-        """See ``QuerySet.filter``."""
-        return self.get_queryset().filter(*conditions, **fields)
-
-    def exclude(self, *conditions: Any, **fields: Any) -> JobQuerySet:
-        """See ``QuerySet.exclude``."""
-        return self.get_queryset().exclude(*conditions, **fields)
-
-    def order_by(self, *names: Any) -> JobQuerySet:
-        """See ``QuerySet.order_by``."""
-        return self.get_queryset().order_by(*names)
 
 
 class Job(models.Model):
@@ -156,7 +66,7 @@ class Job(models.Model):
     )
     priority: models.SmallIntegerField[int, int] = models.SmallIntegerField(
         default=DEFAULT_PRIORITY,
-        validators=[MinValueValidator(-(2**15)), MaxValueValidator(2**15 - 1)],
+        validators=[MinValueValidator(PRIORITIES[0]), MaxValueValidator(PRIORITIES[1])],
     )
     run_after: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(
         null=True, blank=True
