@@ -31,13 +31,18 @@ class JobValues(NamedTuple):
 class Claim(NamedTuple):
     """One worker's hold on one job: the token, and the row as it was claimed.
 
-    ``load`` makes the ``Job``, which is not done before it is to run.
+    ``started``: when it was claimed, by the database's clock. ``losses``: how often a worker was
+    lost with it. ``cancelled``: whether somebody has asked for its end. ``load`` makes the ``Job``,
+    which is not done before it is to run.
     """
 
     job_id: uuid.UUID
     job_name: str
     token: uuid.UUID
+    started: datetime
     attempts: int
+    losses: int
+    cancelled: bool
     error: str | None
     row: JobValues
     load: Callable[[], Any]
@@ -49,16 +54,28 @@ class Claim(NamedTuple):
         return job
 
 
+class FailedAttempt(NamedTuple):
+    """What is kept of an attempt that failed: ``exception`` says in a line what went wrong."""
+
+    task: str
+    attempt: int
+    exception: str
+    traceback: str
+
+
 class Outcome(NamedTuple):
     """The end of a claim: what is written to the row, if it is still ours.
 
     ``row.state`` is NEW or READY where the job waits again, else COMPLETE or FAILED. ``error`` is
-    the record of a failure, or None. Unless ``edited``, only the state and next task of ``row``
-    count, and the other columns keep what they have, be it changed by others meanwhile.
+    the record of a failure, or None; ``failure`` that of this attempt's, to be kept. Unless
+    ``edited``, only the state and next task of ``row`` count, and the other columns keep what they
+    have, be it changed by others meanwhile.
     """
 
     claim: Claim
     row: JobValues
     attempts: int
+    losses: int = 0
     error: str | None = None
     edited: bool = False
+    failure: FailedAttempt | None = None

@@ -52,6 +52,7 @@ def release(claim: Claim) -> Outcome:
         claim=claim,
         row=claim.row.moved(state, claim.row.next_task),
         attempts=claim.attempts - 1,
+        losses=claim.losses,
         error=claim.error,
     )
 
@@ -63,7 +64,9 @@ class Execution:
     that. ``raised``: what the task raised.
     """
 
-    __slots__ = ("accepted", "attempts", "claim", "error", "job", "raised", "spec", "task")
+    __slots__ = (
+        "accepted", "attempts", "claim", "error", "job", "losses", "raised", "spec", "task",
+    )  # fmt: skip
 
     def __init__(self, claim: Claim, stop_requests: object) -> None:
         self.job: Job = claim.job()
@@ -72,6 +75,7 @@ class Execution:
         self.spec = registry.get(claim.job_name)
         self.task = claim.row.next_task
         self.attempts = claim.attempts
+        self.losses = claim.losses
         self.raised: BaseException | None = None
         self.error: str | None = None
         #: The job as it was when last seen in order; the outcome is made from it.
@@ -119,7 +123,7 @@ class Execution:
             job.next_task = self.spec.task_after(self.task) or ""
         job.state = _READY if job.next_task else _COMPLETE
         if job.next_task:
-            self.attempts = 0
+            self.attempts = self.losses = 0
         self.accepted = self.accepted.moved(job.state, job.next_task)
 
     def _fail(self, error: BaseException) -> None:
@@ -154,7 +158,7 @@ class Execution:
             row = row.moved(_READY if row.next_task and not self.error else ended, row.next_task)
         # A task that saved its job may have written what it changed back afterwards.
         edited = row[2:] != self.claim.row[2:] or self.job.saved_while_held
-        return Outcome(self.claim, row, self.attempts, self.error, edited)
+        return Outcome(self.claim, row, self.attempts, self.losses, self.error, edited)
 
     def _log(self, event: str) -> None:
         if logger.isEnabledFor(logging.INFO):

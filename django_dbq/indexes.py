@@ -46,3 +46,10 @@ class ParkedIndex(_ConditionalIndex):
 
     condition_on_postgresql = models.Q(parked__isnull=False)
     leading_elsewhere: ClassVar = []
+
+
+class HeldIndex(_ConditionalIndex):
+    """An index over the rows that some worker has, or last had."""
+
+    condition_on_postgresql = models.Q(worker__isnull=False)
+    leading_elsewhere: ClassVar = []

@@ -80,7 +80,7 @@ class Worker:
         return self.dispatcher.tally
 
     def _run_with_dispatcher(self) -> None:
-        self.backend.prepare_tasks()
+        self.backend.prepare_process()
         thread = threading.Thread(target=self.dispatcher.run, name="dbq-dispatcher", daemon=True)
         thread.start()
         try:

@@ -64,11 +64,6 @@ def _as_we_write_it(stored: str) -> str:
     return stored if stored == "{}" else _encoder.encode(read_workspace(stored))
 
 
-def stored_text(workspace: object) -> str:
-    """Return what ``encode_workspace`` is to take as stored: the text of what a row was read as."""
-    return _encoder.encode(workspace)
-
-
 def decode_workspace(text: str) -> Any:
     """Return the workspace of that JSON text."""
     return {} if text == "{}" else json.loads(text)

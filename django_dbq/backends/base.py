@@ -2,17 +2,19 @@
 
 import uuid
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet, TextField
+from django.db.models.functions import Cast
 
 from django_dbq.claims import Claim, JobValues, Outcome
 from django_dbq.clock import DatabaseNow
-from django_dbq.models import Job, JobQuerySet
+from django_dbq.models import Failure, Job, JobQuerySet
+from django_dbq.models.worker import name_of_this_process
 from django_dbq.parking import parked_until
-from django_dbq.workspace import decode_workspace, stored_text
+from django_dbq.workspace import decode_workspace, read_workspace
 
 #: How many parked jobs are promoted at once, so that no claim waits for a million of them.
 PROMOTED_AT_ONCE = 1000
@@ -53,7 +55,7 @@ class Backend:
         """Prepare the connection of the calling thread, which will be used for nothing else."""
         self.connection.ensure_connection()
 
-    def prepare_tasks(self) -> None:
+    def prepare_process(self) -> None:
         """Prepare, in a worker's process, the connections that its tasks will use."""
 
     def claim(self, wanted: Wanted) -> list[Claim]:
@@ -91,6 +93,9 @@ class Backend:
                 parked=None,
             )
             jobs = self._jobs().filter(pk__in=chosen).order_by("-priority", "created")
+            # As text: one that cannot be read is for the execution of that job to deal with.
+            text = Cast("workspace", TextField())
+            jobs = jobs.defer("workspace").annotate(stored_workspace=text)
             return [_claim_of(job, token) for job in jobs]
 
     def promote(self) -> float | None:
@@ -127,7 +132,11 @@ class Backend:
             for group in groups:
                 if len(group) == 1 or not self._finish_alike(group):
                     others += group
-            return [outcome for outcome in others if not self._finish_one(outcome)]
+            late = [outcome for outcome in others if not self._finish_one(outcome)]
+            failed = [o for o in others if o.failure is not None and o not in late]
+            if failed:
+                self._keep_failures(failed)
+            return late
 
     def exchange(
         self, outcomes: Sequence[Outcome], wanted: Wanted
@@ -167,6 +176,7 @@ class Backend:
             "state": outcome.row.state,
             "next_task": outcome.row.next_task,
             "attempts": outcome.attempts,
+            "losses": outcome.losses,
             "error": outcome.error,
             "claim_token": None,
             "modified": now,
@@ -182,6 +192,23 @@ class Backend:
             losses=F("losses") + 1,
             modified=DatabaseNow(),
         )
+
+    def _keep_failures(self, outcomes: Iterable[Outcome]) -> None:
+        now: Any = DatabaseNow()
+        name = name_of_this_process()
+        self._failures().bulk_create(
+            Failure(
+                job_id=outcome.claim.job_id,
+                failed=now,
+                worker=name,
+                **outcome.failure._asdict(),
+            )
+            for outcome in outcomes
+            if outcome.failure is not None
+        )
+
+    def _failures(self) -> QuerySet[Failure]:
+        return Failure.objects.using(self.using)
 
     def unknown_names(self, queues: Sequence[str], names: Sequence[str]) -> list[str]:
         """Return the names of waiting jobs in these queues that ``names`` does not list."""
@@ -205,17 +232,34 @@ class Backend:
         return self._jobs().filter(claim_token=token, state__in=Job.RUNNING)
 
 
-def _claim_of(job: Job, token: uuid.UUID) -> Claim:
+def _claim_of(job: Any, token: uuid.UUID) -> Claim:
+    workspace: str = job.stored_workspace or "null"
+
+    def load() -> Job:
+        job.workspace = read_workspace(workspace)
+        return cast("Job", job)
+
     row = JobValues(
         state=job.state,
         next_task=job.next_task,
-        workspace=stored_text(job.workspace),
+        workspace=workspace,
         priority=job.priority,
         run_after=job.run_after,
         queue_name=job.queue_name,
         version=job.version,
     )
-    return Claim(job.pk, job.name, token, job.attempts, job.error, row, lambda: job)
+    return Claim(
+        job_id=job.pk,
+        job_name=job.name,
+        token=token,
+        started=job.modified,
+        attempts=job.attempts,
+        losses=job.losses,
+        cancelled=job.cancel_requested is not None,
+        error=job.error,
+        row=row,
+        load=load,
+    )
 
 
 def alike(outcomes: Iterable[Outcome]) -> tuple[list[list[Outcome]], list[Outcome]]:
@@ -223,10 +267,10 @@ def alike(outcomes: Iterable[Outcome]) -> tuple[list[list[Outcome]], list[Outcom
     groups: dict[object, list[Outcome]] = {}
     others: list[Outcome] = []
     for outcome in outcomes:
-        claim, row, attempts, error, edited = outcome
+        claim, row, attempts, losses, error, edited, _ = outcome
         if edited or error is not None:
             others.append(outcome)
         else:
-            key = (claim.token, row.state, row.next_task, attempts)
+            key = (claim.token, row.state, row.next_task, attempts, losses)
             groups.setdefault(key, []).append(outcome)
     return list(groups.values()), others

@@ -15,6 +15,7 @@ from django_dbq.backends.base import PROMOTED_AT_ONCE, Backend, Wanted, alike
 from django_dbq.backends.rows import claims_of
 from django_dbq.claims import Claim, Outcome
 from django_dbq.models import Job
+from django_dbq.models.worker import name_of_this_process
 from django_dbq.parking import parked_until
 
 psycopg: Any
@@ -40,7 +41,7 @@ UPDATE django_dbq_job
         LIMIT %s
           FOR UPDATE SKIP LOCKED))
 RETURNING id, created, modified, name, next_task, workspace::text, queue_name, priority, run_after,
-          attempts, losses, error, version, dedupe_key
+          attempts, losses, error, version, cancel_requested, dedupe_key
 """
 
 # How did these jobs end, all in the same way, as far as they are still ours?
@@ -49,8 +50,8 @@ _FINISH_ALIKE = """
 WITH ended AS (SELECT %s::uuid[] AS ids),
 written AS (
     UPDATE django_dbq_job
-       SET state = %s, next_task = %s, attempts = %s, error = NULL, claim_token = NULL,
-           modified = STATEMENT_TIMESTAMP(),
+       SET state = %s, next_task = %s, attempts = %s, losses = %s, error = NULL,
+           claim_token = NULL, modified = STATEMENT_TIMESTAMP(),
            finished = CASE WHEN %s THEN STATEMENT_TIMESTAMP() END
      WHERE id = ANY((SELECT ids FROM ended)::uuid[]) AND claim_token = %s
        AND state IN ('PROCESSING', 'STOPPING')
@@ -58,18 +59,21 @@ written AS (
 SELECT unnest(ids) FROM ended EXCEPT SELECT id FROM written
 """
 
-# How did these jobs end, each in its own way, as far as they are still ours?
+# How did these jobs end, each in its own way, as far as they are still ours? What is to be kept of
+# the attempts that failed?
 # Where nothing was edited the last columns are NULL, and the row keeps what it has.
 _FINISH = """
 WITH ended AS (
     SELECT * FROM json_to_recordset(%s::json) AS ended (
-        id uuid, claim_token uuid, state text, next_task text, attempts int, error text,
-        edited bool, workspace text, priority smallint, run_after timestamptz,
-        parked timestamptz, queue_name text, version smallint)),
+        id uuid, claim_token uuid, state text, next_task text, attempts int, losses int,
+        error text, failed_task text, failed_attempt int, exception text, edited bool,
+        workspace text, priority smallint, run_after timestamptz, parked timestamptz,
+        queue_name text, version smallint)),
 written AS (
     UPDATE django_dbq_job AS job
        SET state = ended.state, next_task = ended.next_task, attempts = ended.attempts,
-           error = ended.error, claim_token = NULL, modified = STATEMENT_TIMESTAMP(),
+           losses = ended.losses, error = ended.error, claim_token = NULL,
+           modified = STATEMENT_TIMESTAMP(),
            finished = CASE WHEN ended.state IN ('COMPLETE', 'FAILED')
                            THEN STATEMENT_TIMESTAMP() END,
            workspace = CASE WHEN edited THEN ended.workspace::jsonb ELSE job.workspace END,
@@ -81,7 +85,12 @@ written AS (
       FROM ended
      WHERE job.id = ended.id AND job.claim_token = ended.claim_token
        AND job.state IN ('PROCESSING', 'STOPPING')
-    RETURNING job.id)
+    RETURNING job.id, exception, failed_task, failed_attempt, ended.error),
+failed AS (
+    INSERT INTO django_dbq_failure
+           (job_id, failed, worker, task, attempt, exception, traceback)
+    SELECT id, STATEMENT_TIMESTAMP(), %s, failed_task, failed_attempt, exception, error
+      FROM written WHERE exception IS NOT NULL)
 SELECT id FROM ended EXCEPT SELECT id FROM written
 """
 
@@ -197,16 +206,16 @@ def _finish(outcomes: Sequence[Outcome]) -> list[Statement]:
     groups, others = alike(outcomes)
     statements: list[Statement] = []
     for group in groups:
-        claim, row, attempts, *_ = group[0]
+        claim, row, attempts, losses, *_ = group[0]
         # As one text, which is sooner made and read than an array of values.
         ids = "{" + ",".join([outcome.claim.job_id.hex for outcome in group]) + "}"
         ended = row.state in Job.FINISHED
-        values = [ids, row.state, row.next_task, attempts, ended, claim.token]
+        values = [ids, row.state, row.next_task, attempts, losses, ended, claim.token]
         statements.append(Statement(_FINISH_ALIKE, values))
     if others:
         # As one document, since an array for each column takes ten times as long to make.
         document = json.dumps([_record(outcome) for outcome in others])
-        statements.append(Statement(_FINISH, [document]))
+        statements.append(Statement(_FINISH, [document, name_of_this_process()]))
     return statements
 
 
@@ -247,9 +256,13 @@ def _record(outcome: Outcome) -> dict[str, object]:
         "state": row.state,
         "next_task": row.next_task,
         "attempts": outcome.attempts,
+        "losses": outcome.losses,
         "error": outcome.error,
         "edited": outcome.edited,
     }
+    if outcome.failure is not None:
+        task, attempt, exception, _ = outcome.failure
+        record |= {"failed_task": task, "failed_attempt": attempt, "exception": exception}
     if outcome.edited:
         parked = parked_until(row.state, row.run_after)
         record |= {

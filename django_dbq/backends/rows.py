@@ -31,13 +31,18 @@ def claims_of(
     claims: list[Claim] = []
     for row in sorted(rows, key=_rank):
         (
-            identity, _, _, name, next_task, workspace, queue_name, priority, run_after, attempts,
-            _, error, version, _,
+            identity, _, started, name, next_task, workspace, queue_name, priority, run_after,
+            attempts, losses, error, version, cancelled, _,
         ) = row  # fmt: skip
         values = JobValues(
             _PROCESSING, next_task, workspace or "null", priority, run_after, queue_name, version
         )
-        claims.append(Claim(identity, name, token, attempts, error, values, partial(load, row)))
+        claims.append(
+            Claim(
+                identity, name, token, started, attempts, losses, cancelled is not None, error,
+                values, partial(load, row),
+            )
+        )  # fmt: skip
     return claims
 
 
@@ -50,12 +55,12 @@ def _load(
 ) -> Job:
     (
         identity, created, modified, name, next_task, workspace, queue_name, priority, run_after,
-        attempts, losses, error, version, dedupe_key,
+        attempts, losses, error, version, cancel_requested, dedupe_key,
     ) = row  # fmt: skip
     values = (
         identity, created, modified, name, _PROCESSING, next_task,
         read_workspace(workspace or "null"), queue_name, priority, run_after, token, worker,
-        attempts, losses, modified, None, error, version, dedupe_key, None, False,
+        attempts, losses, modified, None, error, version, cancel_requested, dedupe_key, None, False,
     )  # fmt: skip
     return make(values)
 

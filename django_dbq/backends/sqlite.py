@@ -30,14 +30,14 @@ UPDATE django_dbq_job
         ORDER BY priority DESC, created
         LIMIT ?)
 RETURNING id, created, modified, name, next_task, workspace, queue_name, priority, run_after,
-          attempts, losses, error, version, dedupe_key
+          attempts, losses, error, version, cancel_requested, dedupe_key
 """
 
 # How did these jobs end, all in the same way, as far as they are still ours?
 _FINISH_ALIKE = """
 UPDATE django_dbq_job
-   SET state = ?, next_task = ?, attempts = ?, error = NULL, claim_token = NULL, modified = ?,
-       finished = ?
+   SET state = ?, next_task = ?, attempts = ?, losses = ?, error = NULL, claim_token = NULL,
+       modified = ?, finished = ?
  WHERE id IN (SELECT value FROM json_each(?)) AND claim_token = ?
    AND state IN ('PROCESSING', 'STOPPING')
 """
@@ -45,8 +45,8 @@ UPDATE django_dbq_job
 # How did this job end, in its own way, as far as it is still ours?
 _FINISH_ONE = """
 UPDATE django_dbq_job
-   SET state = ?, next_task = ?, attempts = ?, error = ?, claim_token = NULL, modified = ?,
-       finished = ?
+   SET state = ?, next_task = ?, attempts = ?, losses = ?, error = ?, claim_token = NULL,
+       modified = ?, finished = ?
  WHERE id = ? AND claim_token = ? AND state IN ('PROCESSING', 'STOPPING')
 """
 _FINISH_EDITED = _FINISH_ONE.replace(
@@ -68,7 +68,7 @@ class SQLiteBackend(Backend):
     SQLite refuses the write of such a transaction, without waiting, when somebody wrote in between.
     """
 
-    def prepare_tasks(self) -> None:
+    def prepare_process(self) -> None:
         """Have the transactions of tasks begin with the lock to write.
 
         Else those that read first would be refused whenever the worker itself has written
@@ -112,22 +112,23 @@ class SQLiteBackend(Backend):
 
     def _finish_alike(self, group: Sequence[Outcome]) -> bool:
         """Write outcomes of which only the job differs: all of them, or else none."""
-        (claim, row, attempts, *_) = group[0]
+        claim, row, attempts, losses, *_ = group[0]
         now = self._now()
         ended = now if row.state in Job.FINISHED else None
         ids = json.dumps([outcome.claim.job_id.hex for outcome in group])
         with transaction.atomic(using=self.using):
-            parameters = [row.state, row.next_task, attempts, now, ended, ids, claim.token.hex]
-            if self._execute(_FINISH_ALIKE, parameters).rowcount == len(group):
+            values = [row.state, row.next_task, attempts, losses, now, ended]
+            written = self._execute(_FINISH_ALIKE, [*values, ids, claim.token.hex])
+            if written.rowcount == len(group):
                 return True
             transaction.set_rollback(True, using=self.using)
         return False
 
     def _finish_one(self, outcome: Outcome) -> bool:
-        claim, row, attempts, error, edited = outcome
+        claim, row, attempts, losses, error, edited, _ = outcome
         now = self._now()
         ended = now if row.state in Job.FINISHED else None
-        values = [row.state, row.next_task, attempts, error, now, ended]
+        values = [row.state, row.next_task, attempts, losses, error, now, ended]
         if edited:
             parked = parked_until(row.state, row.run_after)
             times = [self._time(row.run_after), self._time(parked)]

@@ -1,8 +1,9 @@
-"""The engine's own columns and the claim's index, in place of four single-column indexes."""
+"""The engine's own columns, indexes and tables, in place of four single-column indexes."""
 
 from typing import Any
 
 import django.core.validators
+import django.db.models.deletion
 from django.core.management.base import CommandError
 from django.db import migrations, models
 from django.db.models.functions import Length
@@ -123,6 +124,9 @@ class Migration(migrations.Migration):
             "job", "version", models.SmallIntegerField(db_default=1, default=1, editable=False)
         ),
         migrations.AddField(
+            "job", "cancel_requested", models.DateTimeField(editable=False, null=True)
+        ),
+        migrations.AddField(
             "job", "dedupe_key", models.CharField(editable=False, max_length=255, null=True)
         ),
         migrations.AddField(
@@ -149,6 +153,50 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             "job",
             django_dbq.indexes.ParkedIndex(fields=["parked"], name="django_dbq_job_parked"),
+        ),
+        migrations.AddIndex(
+            "job",
+            django_dbq.indexes.HeldIndex(fields=["worker", "started"], name="django_dbq_job_held"),
+        ),
+        migrations.CreateModel(
+            name="Failure",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("failed", models.DateTimeField()),
+                ("worker", models.CharField(max_length=255)),
+                ("task", models.CharField(max_length=255)),
+                ("attempt", models.IntegerField()),
+                ("exception", models.CharField(max_length=255)),
+                ("traceback", models.TextField()),
+            ],
+        ),
+        migrations.CreateModel(
+            name="Worker",
+            fields=[
+                ("id", models.UUIDField(primary_key=True, serialize=False)),
+                ("host", models.CharField(max_length=255)),
+                ("pid", models.IntegerField()),
+                ("queues", models.JSONField()),
+                ("version", models.CharField(max_length=255)),
+                ("started", models.DateTimeField()),
+                ("last_seen", models.DateTimeField()),
+                ("held_since", models.DateTimeField()),
+            ],
+        ),
+        migrations.AddField(
+            "failure",
+            "job",
+            models.ForeignKey(
+                db_constraint=False,
+                on_delete=django.db.models.deletion.CASCADE,
+                related_name="failures",
+                to="django_dbq.job",
+            ),
         ),
         migrations.RunPython(
             park_what_is_for_later, migrations.RunPython.noop, hints={"model_name": "job"}

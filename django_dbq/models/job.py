@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, router, transaction
@@ -18,12 +18,15 @@ from django_dbq.claims import Claim
 from django_dbq.conf import NAME_LENGTH, PRIORITIES
 from django_dbq.errors import ClaimLost, InvalidJob, UnknownJob
 from django_dbq.ids import uuid7
-from django_dbq.indexes import ClaimIndex, ParkedIndex
+from django_dbq.indexes import ClaimIndex, HeldIndex, ParkedIndex
 from django_dbq.models.queries import JobManager
 from django_dbq.notices import announce
 from django_dbq.parking import ParkedField
 from django_dbq.registry import DEFAULT_PRIORITY, DEFAULT_QUEUE, JobSpec
 from django_dbq.workspace import WorkspaceField, encode_workspace
+
+if TYPE_CHECKING:
+    from django_dbq.models.failure import Failure
 
 
 class Job(models.Model):
@@ -84,7 +87,7 @@ class Job(models.Model):
     attempts: models.IntegerField[int, int] = models.IntegerField(
         default=0, db_default=0, editable=False
     )
-    #: How often a worker was lost while it had the job.
+    #: How often a worker was lost while it had the job, since the task before ended.
     losses: models.IntegerField[int, int] = models.IntegerField(
         default=0, db_default=0, editable=False
     )
@@ -101,6 +104,10 @@ class Job(models.Model):
     #: Which version of the job's workspace this is.
     version: models.SmallIntegerField[int, int] = models.SmallIntegerField(
         default=1, db_default=1, editable=False
+    )
+    #: When somebody asked for the job, which was running, to be cancelled.
+    cancel_requested: models.DateTimeField[datetime | None, datetime | None] = models.DateTimeField(
+        null=True, editable=False
     )
     #: At most one unfinished job has a given key.
     dedupe_key: models.CharField[str | None, str | None] = models.CharField(
@@ -123,11 +130,17 @@ class Job(models.Model):
     ENGINE_COLUMNS: ClassVar[frozenset[str]] = frozenset(
         {
             "claim_token", "worker", "attempts", "losses", "started", "finished", "error",
-            "dedupe_key", "version",
+            "dedupe_key", "version", "cancel_requested",
         }
     )  # fmt: skip
 
     objects: ClassVar[JobManager] = JobManager()
+    if TYPE_CHECKING:  # the other end of a foreign key
+
+        @property
+        def failures(self) -> models.QuerySet[Failure]:
+            """The attempts that failed."""
+            ...
 
     #: The columns that the creator named; an entry's queue and priority are for the others.
     _given: Collection[str] = ()
@@ -142,6 +155,8 @@ class Job(models.Model):
         indexes: ClassVar = [
             ClaimIndex(fields=["queue_name", "-priority", "created"], name="django_dbq_job_claim"),
             ParkedIndex(fields=["parked"], name="django_dbq_job_parked"),
+            # Both are written by claims alone: what a finish writes must stand in no index.
+            HeldIndex(fields=["worker", "started"], name="django_dbq_job_held"),
         ]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

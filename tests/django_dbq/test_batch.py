@@ -6,6 +6,7 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -30,7 +31,18 @@ def batch() -> Iterator[Batch]:
 def held(*, queue: str = "first", priority: int = 0) -> Claim:
     """Return the claim of a job that nobody needs to load."""
     row = JobValues("PROCESSING", "tests.tasks.first", "{}", priority, None, queue, 1)
-    return Claim(uuid.uuid4(), "three", uuid.uuid4(), 1, None, row, load=Job)
+    return Claim(
+        job_id=uuid.uuid4(),
+        job_name="three",
+        token=uuid.uuid4(),
+        started=datetime.now(UTC),
+        attempts=1,
+        losses=0,
+        cancelled=False,
+        error=None,
+        row=row,
+        load=Job,
+    )
 
 
 def complete(claim: Claim) -> Outcome:

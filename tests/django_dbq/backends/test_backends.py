@@ -327,7 +327,7 @@ def test_a_tasks_transaction_begins_with_the_lock_to_write(
     job = Job.objects.create(name="noop")
     Job.objects.create(name="noop")
     backend = backend_for("default")
-    backend.prepare_tasks()
+    backend.prepare_process()
     claimed: list[int] = []
 
     def claim_meanwhile() -> None:
