@@ -70,7 +70,7 @@ class TaskThreads:
 
     async def _await(self, execution: Execution, coroutine: Coroutine[Any, Any, object]) -> None:
         try:
-            await coroutine
+            await execution.awaited(coroutine)
         except BaseException as error:  # noqa: BLE001 - SystemExit must not end the event loop
             execution.raised = error
         # Hooks may use the database, which has no place in an event loop.

@@ -21,9 +21,13 @@ class Conf:
     ``MAX_WORKSPACE_BYTES``: the largest workspace that is accepted, as JSON text, in bytes. Larger
     things belong into a table or a file of their own, with their key in the workspace. The default
     stays below the smallest packet that any supported database server accepts.
+
+    ``MAX_LOSSES``: how often a job is run again whose worker was lost while it had it. Once more,
+    and the job is FAILED.
     """
 
     MAX_WORKSPACE_BYTES: int = 4 * 1024 * 1024
+    MAX_LOSSES: int = 3
 
 
 @cache

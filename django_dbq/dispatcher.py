@@ -12,14 +12,14 @@ from django.db import DataError, IntegrityError, connections
 from django_dbq.backends import Backend, Wanted
 from django_dbq.batch import LARGEST_BATCH, TARGET_SECONDS, Batch, BatchSize
 from django_dbq.bell import Bell
-from django_dbq.claims import Claim, Outcome
+from django_dbq.claims import Claim, FailedAttempt, Outcome
 from django_dbq.execution import release
 from django_dbq.known import KnownJobs
 from django_dbq.limits import Limits, Tally
 from django_dbq.logs import logfmt
 from django_dbq.models import Job
 from django_dbq.stopping import StopRequests, leave_at_once
-from django_dbq.tracebacks import describe
+from django_dbq.tracebacks import describe, summarise
 from django_dbq.wakeup import WakeUp
 
 logger = logging.getLogger(__name__)
@@ -267,5 +267,10 @@ class Dispatcher:
 
 def _refused(outcome: Outcome, error: Exception) -> Outcome:
     """Return the outcome of a job whose values the database would not take."""
-    row = outcome.claim.row._replace(state=Job.STATES.FAILED)
-    return outcome._replace(row=row, error=describe(error), edited=False)
+    claim, record = outcome.claim, describe(error)
+    return outcome._replace(
+        row=claim.row._replace(state=Job.STATES.FAILED),
+        error=record,
+        edited=False,
+        failure=FailedAttempt(claim.row.next_task, claim.attempts, summarise(error), record),
+    )

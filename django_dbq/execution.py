@@ -1,47 +1,29 @@
 """One claimed job: its hooks, its task, its outcome. No loop, and no SQL."""
 
 import logging
-from collections.abc import Coroutine
+import time
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from datetime import timedelta
 from inspect import iscoroutine
 from typing import Any
 
 from asgiref.sync import async_to_sync
 
 from django_dbq import registry
-from django_dbq.claims import Claim, Outcome
+from django_dbq.claims import Claim, FailedAttempt, Outcome
+from django_dbq.conf import conf
 from django_dbq.edits import accept_edits
-from django_dbq.errors import DBQError
+from django_dbq.errors import DBQError, InvalidJob, JobCancelled, JobLost, Snooze, UnknownTask
 from django_dbq.logs import logfmt
 from django_dbq.models import Job
-from django_dbq.tracebacks import describe
+from django_dbq.retries import pause_before_retry
+from django_dbq.timeouts import awaited_within, time_limit
+from django_dbq.tracebacks import describe, summarise
 
 logger = logging.getLogger(__name__)
 
 _READY, _COMPLETE, _FAILED = "READY", "COMPLETE", "FAILED"
-
-
-def execute(claim: Claim, stop_requests: object = False) -> Outcome:
-    """Run the next task of a claimed job, with its hooks, and return what it came to.
-
-    ``stop_requests``: true as soon as the worker is asked to stop, for the task to see.
-
-    Before: PROCESSING, or STOPPING if the worker is asked to stop meanwhile. Nothing that a task or
-    hook raises comes out of here. The order of the hooks, and what their errors do, is the
-    specification's: pre-task hook and task, either of which fails the job; the failure hook, for a
-    job that is FAILED by then; the post-task hook, whose errors are logged and no more.
-    """
-    execution = Execution(claim, stop_requests)
-    if (coroutine := execution.begin()) is not None:
-        try:
-            async_to_sync(_awaited)(coroutine)
-        except BaseException as error:  # noqa: BLE001 - SystemExit must not end the worker
-            execution.raised = error
-    return execution.conclude()
-
-
-async def _awaited(coroutine: Coroutine[Any, Any, object]) -> None:
-    await coroutine
 
 
 def release(claim: Claim) -> Outcome:
@@ -58,61 +40,123 @@ def release(claim: Claim) -> Outcome:
 
 
 class Execution:
-    """The run of one task, from its start to its outcome.
+    """The run of one task of a claimed job, from its start to its outcome.
 
-    In two parts, since a task that is a coroutine is awaited in between, wherever the worker does
-    that. ``raised``: what the task raised.
+    Before: PROCESSING, or STOPPING if the worker is asked to stop meanwhile. Nothing that a task or
+    hook raises comes out of here. The order of the hooks, and what their errors do, is the
+    specification's: pre-task hook and task, either of which fails the job; the failure hook, for a
+    job that is FAILED by then; the post-task hook, whose errors are logged and no more.
+
+    It comes in parts, since a task that is a coroutine is awaited in between, wherever the worker
+    does that. ``stop_requests``: true as soon as the worker is asked to stop, for the task to see.
+    ``clock``: seconds, for durations only. ``raised``: what the task raised.
     """
 
     __slots__ = (
-        "accepted", "attempts", "claim", "error", "job", "losses", "raised", "spec", "task",
+        "accepted", "attempts", "begun", "claim", "clock", "error", "failure", "job", "losses",
+        "raised", "spec", "task", "unreadable",
     )  # fmt: skip
 
-    def __init__(self, claim: Claim, stop_requests: object) -> None:
-        self.job: Job = claim.job()
-        self.job.stop_requests = stop_requests
+    def __init__(
+        self,
+        claim: Claim,
+        stop_requests: object = False,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.claim = claim
         self.spec = registry.get(claim.job_name)
         self.task = claim.row.next_task
         self.attempts = claim.attempts
         self.losses = claim.losses
+        self.clock = clock
+        self.begun = clock()
         self.raised: BaseException | None = None
         self.error: str | None = None
+        self.failure: FailedAttempt | None = None
         #: The job as it was when last seen in order; the outcome is made from it.
         self.accepted = claim.row
+        self.unreadable: Exception | None = None
+        try:
+            self.job: Job = claim.job()
+        except Exception as error:  # noqa: BLE001 - what a row holds may be anybody's
+            self.job = Job(pk=claim.job_id, name=claim.job_name)
+            self.unreadable = error
+        self.job.stop_requests = stop_requests
+
+    def run(self) -> Outcome:
+        """Run it all, and return what it came to."""
+        if (coroutine := self.begin()) is not None:
+            try:
+                async_to_sync(self.awaited)(coroutine)
+            except BaseException as error:  # noqa: BLE001 - SystemExit must not end the worker
+                self.raised = error
+        return self.conclude()
 
     def begin(self) -> Coroutine[Any, Any, object] | None:
         """Run the pre-task hook and the task; return the task's coroutine, if it is one."""
         self._log("task_started")
         try:
+            self._refuse_if_over()
             result = self._run_task()
             return result if iscoroutine(result) else None
         except BaseException as error:  # noqa: BLE001 - SystemExit must not end the worker
             self.raised = error
             return None
 
+    async def awaited(self, coroutine: Coroutine[Any, Any, object]) -> None:
+        """Await the task's coroutine, as long as its time limit allows."""
+        seconds = self.spec.timeout_of(self.task)
+        if seconds is None:
+            await coroutine
+        else:
+            await awaited_within(coroutine, seconds)
+
     def conclude(self) -> Outcome:
         """Run the hooks that follow the task, and return what it came to."""
-        try:
-            if self.raised is not None:
-                raise self.raised
-            self._accept()
+        if self.unreadable is not None:
+            return self._unread(self.unreadable)
+        if self.raised is None:
+            try:
+                self._accept()
+            except BaseException as error:  # noqa: BLE001 - what a task leaves may raise anything
+                self.raised = error
+        if self.raised is None:
             self._advance()
-        except BaseException as error:  # noqa: BLE001 - SystemExit must not end the worker
-            self._fail(error)
+        else:
+            self._take_back(self.raised)
         if self.spec.post_task_hook:
             self._run_hook(self.spec.post_task_hook, "post_task_hook", self.job)
         self._log("task_finished")
         return self._outcome()
+
+    def _refuse_if_over(self) -> None:
+        """Raise where no task is to be started any more: the job is at its end by other means."""
+        if self.unreadable is not None:
+            raise self.unreadable
+        if self.claim.cancelled:
+            raise JobCancelled("The job was cancelled before its next task started.")
+        allowed = 0 if self.spec.on_lost == "fail" else conf().MAX_LOSSES
+        if self.losses > allowed:
+            raise JobLost(
+                f"{self.losses} worker(s) were lost while they had the job, and {allowed} are"
+                " allowed: the task may be what killed them."
+            )
 
     def _run_task(self) -> object:
         job, spec = self.job, self.spec
         # A row can say anything: only what the job's entry lists is ever imported.
         job.next_task = self.task = spec.listed(job.next_task)
         task = spec.function(self.task)
-        if spec.pre_task_hook:
-            spec.function(spec.pre_task_hook)(job)
-        return task(job)
+        seconds = spec.timeout_of(self.task)
+        if seconds is None:
+            if spec.pre_task_hook:
+                self._call_hook(spec.pre_task_hook, job)
+            return task(job)
+        with time_limit(seconds):
+            if spec.pre_task_hook:
+                self._call_hook(spec.pre_task_hook, job)
+            return task(job)
 
     def _advance(self) -> None:
         """Let the job wait for its next task, or be COMPLETE, unless the task set its state."""
@@ -126,30 +170,74 @@ class Execution:
             self.attempts = self.losses = 0
         self.accepted = self.accepted.moved(job.state, job.next_task)
 
-    def _fail(self, error: BaseException) -> None:
-        """Make the job FAILED, with the error on its record, and tell the failure hook."""
-        self.error = describe(error, leaving_out=__file__)
-        logger.error("%s", self._line("task_failed"), exc_info=error)
-        # What the task wrote before it failed is kept, but for what no row can hold.
+    def _take_back(self, error: BaseException) -> None:
+        """Let the task be tried again later, if that is wanted; else the job has failed."""
+        # What the task wrote before it raised is kept, but for what no row can hold.
         with suppress(DBQError):
             self._accept()
+        pause = self._pause_before_retry(error)
+        if isinstance(error, Snooze):
+            self.attempts -= 1
+        else:
+            self._keep_record(error, "task_failed" if pause is None else "task_to_retry")
+        if pause is None:
+            self._fail(error)
+        else:
+            self.job.state = _READY
+            self.job.run_after = self._after(pause)
+            self._accept()
+
+    def _fail(self, error: BaseException) -> None:
+        """Make the job FAILED, and tell the failure hook."""
         self.job.state = _FAILED
         self._accept()
-        if self.spec.failure_hook:
+        # It may be the hook itself that no worker survives.
+        is_fatal = self.losses > conf().MAX_LOSSES + 1
+        if self.spec.failure_hook and not is_fatal:
             self._run_hook(self.spec.failure_hook, "failure_hook", self.job, error)
+
+    def _pause_before_retry(self, error: BaseException) -> float | None:
+        if isinstance(error, UnknownTask | JobCancelled | JobLost):
+            return None
+        try:
+            return pause_before_retry(error, self.spec.retries, tries=self.attempts - self.losses)
+        except InvalidJob as problem:  # a policy that names what is no exception
+            logger.error("%s", self._line("retries_failed"), exc_info=problem)
+            return None
+
+    def _after(self, pause: float) -> Any:
+        """Return the time so many seconds from now, by the database's clock: the claim has it."""
+        return self.claim.started + timedelta(seconds=self.clock() - self.begun + pause)
+
+    def _keep_record(self, error: BaseException, event: str) -> None:
+        self.error = describe(error, leaving_out=__file__)
+        self.failure = FailedAttempt(self.task, self.attempts, summarise(error), self.error)
+        logger.error("%s", self._line(event), exc_info=error)
 
     def _run_hook(self, path: str, name: str, *args: object) -> None:
         """Run a hook whose own errors are logged, and change nothing else."""
         try:
-            self.spec.function(path)(*args)
+            self._call_hook(path, *args)
             self._accept()
         except BaseException as error:
             logger.error("%s", self._line(f"{name}_failed"), exc_info=error)
             with suppress(DBQError):
                 self._accept()
 
+    def _call_hook(self, path: str, *args: object) -> None:
+        result = self.spec.function(path)(*args)
+        if iscoroutine(result):
+            result.close()
+            raise TypeError(f"The hook {path} is an async function, which nobody would await.")
+
     def _accept(self) -> None:
         self.accepted = accept_edits(self.job, self.accepted)
+
+    def _unread(self, error: Exception) -> Outcome:
+        """Return the outcome of a job that nobody could look at: it keeps what it holds."""
+        self._keep_record(error, "task_failed")
+        row = self.claim.row.moved(_FAILED, self.task)
+        return Outcome(self.claim, row, self.attempts, self.losses, self.error, False, self.failure)
 
     def _outcome(self) -> Outcome:
         row = self.accepted
@@ -158,7 +246,9 @@ class Execution:
             row = row.moved(_READY if row.next_task and not self.error else ended, row.next_task)
         # A task that saved its job may have written what it changed back afterwards.
         edited = row[2:] != self.claim.row[2:] or self.job.saved_while_held
-        return Outcome(self.claim, row, self.attempts, self.losses, self.error, edited)
+        return Outcome(
+            self.claim, row, self.attempts, self.losses, self.error, edited, self.failure
+        )
 
     def _log(self, event: str) -> None:
         if logger.isEnabledFor(logging.INFO):

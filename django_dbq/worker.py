@@ -14,7 +14,7 @@ from django_dbq.batch import LARGEST_BATCH, Batch
 from django_dbq.bell import Bell
 from django_dbq.concurrency import TaskThreads
 from django_dbq.dispatcher import Dispatcher
-from django_dbq.execution import execute
+from django_dbq.execution import Execution
 from django_dbq.limits import Limits, Tally
 from django_dbq.stopping import StopRequests
 from django_dbq.wakeup import WakeUp, wakeup_for
@@ -88,7 +88,7 @@ class Worker:
                 TaskThreads(self.batch, self.stop).run()
             else:
                 while claim := self.batch.start():
-                    self.batch.end(execute(claim, self.stop))
+                    self.batch.end(Execution(claim, self.stop).run())
         finally:
             self.dispatcher.end()
             thread.join()
@@ -99,7 +99,7 @@ class Worker:
         """Take turns with the dispatcher in one thread, and claim one by one."""
         while not self.batch.closed:
             while claim := self.batch.start(wait=False):
-                self.batch.end(execute(claim, self.stop))
+                self.batch.end(Execution(claim, self.stop).run())
             if not self.dispatcher.turn() and not self.batch.unstarted and not self.batch.closed:
                 self.dispatcher.wait()
 

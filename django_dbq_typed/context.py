@@ -41,3 +41,13 @@ class JobContext(Generic[W]):
     def stopping(self) -> bool:
         """Whether the worker was asked to stop: a long step does well to come to an end."""
         return self.job.stopping
+
+    @property
+    def still_mine(self) -> bool:
+        """Whether the worker still has the job: what one that lost it writes is dropped."""
+        return self.job.still_mine()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody asked for the job to be cancelled: a long step does well to end."""
+        return self.job.is_cancelled()

@@ -12,6 +12,7 @@ from pathlib import Path
 from django.db import connection
 from django.utils import timezone
 
+from django_dbq.errors import Discard, Retry, Snooze
 from django_dbq.models import Job
 
 #: What ran in this process; the fixture ``events`` empties it for each test.
@@ -274,3 +275,46 @@ def bad_post_task_hook(job: Job) -> None:
 
 
 NOT_CALLABLE = "a string"
+
+
+def fail_until(job: Job) -> None:
+    """Fail as often as the workspace says, with what it says."""
+    record(f"try {job.attempts}")
+    if job.attempts <= job.workspace.get("failures", 99):
+        raise {"ValueError": ValueError, "LookupError": LookupError}[job.workspace["error"]]("no")
+
+
+def ask(job: Job) -> None:
+    """Ask for what the workspace says, once."""
+    record(f"ask {job.attempts}")
+    if not job.workspace.get("asked"):
+        job.workspace["asked"] = True
+        requests = {
+            "Retry": Retry("not yet", in_=600),
+            "Retry soon": Retry(),
+            "Snooze": Snooze("asleep", in_=600),
+            "Discard": Discard("in vain"),
+        }
+        raise requests[job.workspace["ask"]]
+
+
+def too_slow(job: Job) -> None:
+    record("slow")
+    time.sleep(60)
+
+
+async def too_slow_async(job: Job) -> None:
+    record("slow")
+    await asyncio.sleep(60)
+
+
+def cancel_itself(job: Job) -> None:
+    record(f"cancelling {job.is_cancelled()}")
+    Job.objects.get(pk=job.pk).cancel()
+    record(f"cancelled {job.is_cancelled()}")
+
+
+def look_whose(job: Job) -> None:
+    record(f"mine {job.still_mine()}")
+    Job.objects.filter(pk=job.pk).update(claim_token=None, state="FAILED")
+    record(f"mine {job.still_mine()}")

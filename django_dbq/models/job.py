@@ -1,4 +1,4 @@
-"""The job's row, and the ways to create one."""
+"""The job's row, and how it is created, saved, retried and cancelled."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from django.db.models import Count, F, GeneratedField, Q
 
 from django_dbq import registry
 from django_dbq.claims import Claim
+from django_dbq.clock import DatabaseNow
 from django_dbq.conf import NAME_LENGTH, PRIORITIES
-from django_dbq.errors import ClaimLost, InvalidJob, UnknownJob
+from django_dbq.errors import ClaimLost, InvalidJob, JobCancelled, UnknownJob
 from django_dbq.ids import uuid7
 from django_dbq.indexes import ClaimIndex, HeldIndex, ParkedIndex
-from django_dbq.models.queries import JobManager
+from django_dbq.models.queries import JobManager, JobQuerySet
 from django_dbq.notices import announce
 from django_dbq.parking import ParkedField
 from django_dbq.registry import DEFAULT_PRIORITY, DEFAULT_QUEUE, JobSpec
@@ -205,6 +206,53 @@ class Job(models.Model):
         """Whether the worker that runs this task was asked to stop, so that it had better end."""
         return bool(self.stop_requests)
 
+    def still_mine(self) -> bool:
+        """Whether the worker that runs this task still has the job; asks the database.
+
+        A task that has been kept from running for long, or is about to do what must not be done
+        twice, had better ask. False outside of a worker.
+        """
+        return self.held_claim is not None and self._ours().exists()
+
+    def is_cancelled(self) -> bool:
+        """Whether somebody has asked for the job to be cancelled; asks the database.
+
+        A long task may ask now and then, and end. The next task does not start in any case.
+        """
+        if self._state.adding:
+            return False
+        jobs = type(self).objects.using(self._state.db).filter(pk=self.pk)
+        return jobs.filter(cancel_requested__isnull=False).exists()
+
+    def cancel(self) -> bool:
+        """See to it that the job starts no other task; return False if it has ended already.
+
+        A job that waits (NEW, READY) is FAILED at once, with ``JobCancelled`` on its record and no
+        hook run. One that runs gets a request: its task may ask ``is_cancelled()``, and when that
+        has ended another does not follow; then it is FAILED likewise, and its failure hook is run.
+        """
+        jobs = type(self).objects.using(self._state.db).filter(pk=self.pk)
+        # First the request, which a worker heeds that claims the job in between.
+        if not jobs.exclude(state__in=self.FINISHED).update(cancel_requested=DatabaseNow()):
+            return False
+        error = JobCancelled("The job was cancelled before its next task started.")
+        waiting = jobs.filter(state__in=self.WAITING, cancel_requested__isnull=False)
+        waiting.cancel_waiting(error)
+        self.refresh_from_db()
+        return True
+
+    def retry(self, *, from_first: bool = False) -> bool:
+        """Let a FAILED job run again, from the task that failed or from the first.
+
+        It becomes READY, and counts its attempts and losses anew; what is known of its failures
+        stays. Returns False, and changes nothing, if the job is not FAILED any more.
+        """
+        jobs = type(self).objects.using(self._state.db).filter(pk=self.pk, state=self.STATES.FAILED)
+        is_retried = jobs.retry(from_first=from_first) > 0
+        if is_retried:
+            self.refresh_from_db()
+        return is_retried
+
     @classmethod
     def get_queue_depths(
         cls, exclude_future_jobs: bool = False, *, using: str | None = None
@@ -284,6 +332,12 @@ class Job(models.Model):
             "run_after": self.run_after,
             "queue_name": self.queue_name,
         }
+
+    def _ours(self) -> JobQuerySet:
+        """Return the job's row, as long as the claim under which this instance is held lasts."""
+        assert self.held_claim is not None
+        ours = type(self).objects.using(self._state.db).filter(pk=self.pk)
+        return ours.filter(claim_token=self.held_claim.token, state__in=self.RUNNING)
 
     def _do_update(  # pyright: ignore[reportIncompatibleMethodOverride] # whose end varies
         self, base_qs: Any, using: str | None, pk_val: Any, values: Any, *args: Any

@@ -33,6 +33,36 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Return those whose ``run_after``, if they have one, has come by the database's clock."""
         return self.filter(Q(run_after=None) | Q(run_after__lte=DatabaseNow()))
 
+    def retry(self, *, from_first: bool = False) -> int:
+        """Let these jobs run again, as ``Job.retry`` does; return how many they are.
+
+        The caller has chosen FAILED ones, or others that nobody runs.
+        """
+        values: dict[str, Any] = {"next_task": ""} if from_first else {}
+        return self.update(
+            state=self.model.STATES.READY,
+            attempts=0,
+            losses=0,
+            run_after=None,
+            parked=None,
+            finished=None,
+            cancel_requested=None,
+            claim_token=None,
+            modified=DatabaseNow(),
+            **values,
+        )
+
+    def cancel_waiting(self, error: Exception) -> int:
+        """Make these jobs FAILED, which the caller has chosen from those that wait."""
+        now = DatabaseNow()
+        return self.update(
+            state=self.model.STATES.FAILED,
+            error=f"{type(error).__module__}.{type(error).__qualname__}: {error}",
+            finished=now,
+            modified=now,
+            parked=None,
+        )
+
     def bulk_create(self, objs: Iterable[Job], *args: Any, **kwargs: Any) -> list[Job]:
         """Do what Django's does: no hooks, nor a first task; but workspaces with rules keep them.
 

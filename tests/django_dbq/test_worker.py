@@ -18,7 +18,7 @@ from pytest_django import Settings
 from django_dbq.backends import Wanted
 from django_dbq.batch import LARGEST_BATCH, BatchSize
 from django_dbq.claims import Outcome
-from django_dbq.execution import execute
+from django_dbq.execution import Execution
 from django_dbq.limits import Limits, Tally
 from django_dbq.models import Job
 from django_dbq.worker import Worker
@@ -332,7 +332,7 @@ class TestRefusedOutcomes:
         dispatcher._size.size = 1
         dispatcher.turn()
         while held := dispatcher.batch.start(wait=False):
-            dispatcher.batch.end(execute(held))
+            dispatcher.batch.end(Execution(held).run())
         dispatcher.turn()
         bad.refresh_from_db()
         good.refresh_from_db()
@@ -412,11 +412,11 @@ class TestStop:
         assert held is not None
         worker.stop.count = 2
         if ended:
-            worker.batch.end(execute(held))
+            worker.batch.end(Execution(held).run())
         worker.dispatcher.turn()
         job.refresh_from_db()
         if not ended:
-            worker.batch.end(execute(held))
+            worker.batch.end(Execution(held).run())
             assert worker.batch.take_ended() == []
         assert left == [True]
         assert job.state == ("COMPLETE" if ended else "NEW")

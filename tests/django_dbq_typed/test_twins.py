@@ -7,7 +7,7 @@ import pytest
 from pytest_django import Settings
 
 from django_dbq.backends import Wanted, backend_for
-from django_dbq.execution import execute
+from django_dbq.execution import Execution
 from django_dbq.models import Job
 from tests import tasks
 from tests.typed_app import twins
@@ -29,7 +29,7 @@ def life_of(job: Job) -> list[dict[str, Any]]:
         wanted = Wanted(["default"], [job.name], 1, uuid.uuid4())
         for claim in backend_for("default").claim(wanted):
             history.append(seen(job))
-            assert backend_for("default").finish([execute(claim)]) == []
+            assert backend_for("default").finish([Execution(claim).run()]) == []
             history.append(seen(job))
     return history
 

@@ -40,6 +40,8 @@ def welcome(context: JobContext[Welcome]) -> None:
     assert_type(context.name, str)
     assert_type(context.attempt, int)
     assert_type(context.stopping, bool)
+    assert_type(context.still_mine, bool)
+    assert_type(context.cancelled, bool)
     context.workspace.sent = True
 
 

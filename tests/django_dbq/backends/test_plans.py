@@ -8,7 +8,7 @@ from django.db import connection
 from django.utils import timezone
 
 from django_dbq.backends import Backend, Wanted, backend_for, postgresql, sqlite
-from django_dbq.execution import execute
+from django_dbq.execution import Execution
 from django_dbq.models import Job
 
 
@@ -65,7 +65,9 @@ def test_a_plan_made_for_an_empty_table_reads_indexes_when_it_has_grown() -> Non
     Job.objects.bulk_enqueue(Job(name="noop") for _ in range(5000))
     before = rows_read_in_sequence()
     for _ in range(10):
-        late, _ = backend.exchange([execute(claim) for claim in backend.claim(wanted)], wanted)
+        late, _ = backend.exchange(
+            [Execution(claim).run() for claim in backend.claim(wanted)], wanted
+        )
         assert late == []
     assert rows_read_in_sequence() == before
     connection.close()
