@@ -1,4 +1,4 @@
-"""A first look at the jobs in Django's admin: to see, and not to change."""
+"""Jobs in Django's admin: to see, and not to change."""
 
 import json
 import uuid
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 else:  # which knows no type arguments at run time
     ModelAdmin = admin.ModelAdmin
 
+#: How many of a job's failed attempts its page shows: the last ones.
+SHOWN_FAILURES = 20
+
 _PRE = '<pre style="white-space: pre-wrap; overflow-wrap: anywhere; margin: 0">{}</pre>'
 
 
@@ -35,7 +38,7 @@ class JobAdmin(ModelAdmin):
     # Counting a large table takes longer than reading the page of it that is shown.
     show_full_result_count = False
     # Without permission to change anything, the others are read-only anyway.
-    readonly_fields = ("shown_workspace", "shown_error")
+    readonly_fields = ("shown_workspace", "shown_error", "shown_failures")
     fieldsets = (
         (None, {"fields": ("id", "name", "state", "next_task", "shown_workspace", "shown_error")}),
         ("When and where", {"fields": ("queue_name", "priority", "created", "run_after")}),
@@ -44,6 +47,7 @@ class JobAdmin(ModelAdmin):
             {
                 "fields": (
                     "attempts", "losses", "started", "finished", "modified", "worker", "version",
+                    "cancel_requested", "shown_failures",
                 ),
             },
         ),
@@ -95,3 +99,12 @@ class JobAdmin(ModelAdmin):
     def shown_error(self, job: Job) -> SafeString | str:
         """Return the record of the last failure."""
         return format_html(_PRE, job.error) if job.error else "-"
+
+    @admin.display(description="failed attempts")
+    def shown_failures(self, job: Job) -> SafeString | str:
+        """Return the last failed attempts, a line each."""
+        lines = [
+            f"{failure.failed:%Y-%m-%d %H:%M:%S}  {failure}  ({failure.worker})"
+            for failure in job.failures.order_by("-pk")[:SHOWN_FAILURES]
+        ]
+        return format_html(_PRE, "\n".join(lines)) if lines else "-"

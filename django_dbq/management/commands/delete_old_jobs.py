@@ -6,10 +6,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import router
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from django_dbq.management.options import at_least_zero
-from django_dbq.models import Job
+from django_dbq.models import Failure, Job
 
 BATCH_SIZE = 1000
 
@@ -44,4 +45,7 @@ class Command(BaseCommand):
         while chosen := list(old.order_by("created").values_list("pk", flat=True)[:BATCH_SIZE]):
             old.filter(pk__in=chosen).delete()
             deleted += len(chosen)
+        # Those of jobs that somebody deleted past the ORM.
+        orphans = Failure.objects.using(old.db).filter(failed__lt=before)
+        orphans.filter(~Exists(Job.objects.filter(pk=OuterRef("job_id")))).delete()
         self.stdout.write(f"Deleted {deleted} job(s) created more than {hours:g} hour(s) ago.")

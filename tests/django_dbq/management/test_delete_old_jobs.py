@@ -1,3 +1,4 @@
+import uuid
 from datetime import timedelta
 from io import StringIO
 from itertools import groupby
@@ -9,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
 
-from django_dbq.models import Job
+from django_dbq.models import Failure, Job
 from tests.routers import WritesElsewhere
 
 pytestmark = pytest.mark.django_db
@@ -52,7 +53,8 @@ def test_deletes_in_batches() -> None:
     create(Job.STATES.NEW, hours=25)
     with CaptureQueriesContext(connection) as captured:
         assert delete_old_jobs().startswith("Deleted 2500 ")
-    verbs = [query["sql"].split()[0] for query in captured.captured_queries]
+    statements = [query["sql"] for query in captured.captured_queries]
+    verbs = [sql.split()[0] for sql in statements if "django_dbq_failure" not in sql]
     # A batch is chosen, and then deleted, in one statement or more.
     batches = [verb for verb, _ in groupby(verbs) if verb == "DELETE"]
     assert len(batches) == 3
@@ -82,3 +84,15 @@ def test_asks_the_routers_otherwise(settings: Settings) -> None:
     Job.objects.using("other").create(name="noop", state=Job.STATES.COMPLETE)
     settings.DATABASE_ROUTERS = [WritesElsewhere()]
     assert delete_old_jobs(hours=0).startswith("Deleted 1 ")
+
+
+def test_takes_failed_attempts_along_also_those_whose_job_is_gone() -> None:
+    create(Job.STATES.FAILED, hours=25, number=2)
+    create(Job.STATES.FAILED, hours=1)
+    old = timezone.now() - timedelta(hours=25)
+    for job_id in [*Job.objects.values_list("pk", flat=True), uuid.uuid4()]:
+        Failure.objects.create(
+            job_id=job_id, failed=old, worker="", task="", attempt=1, exception="", traceback=""
+        )
+    delete_old_jobs()
+    assert [failure.job_id for failure in Failure.objects.all()] == [Job.objects.get().pk]
