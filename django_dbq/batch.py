@@ -109,7 +109,7 @@ class Batch:
                 ranked = sorted(self._unstarted, key=lambda claim: self._rank(claim.row))
                 self._unstarted = deque(ranked)
             # Those that ended after the claim: it did not see that they go on.
-            for outcome in self._ended:
+            for outcome in list(self._ended):
                 self._make_way(outcome.row)
             self._changed.notify_all()
 
@@ -170,13 +170,17 @@ class Batch:
         self._unstarted.clear()
 
     def _make_way(self, row: JobValues) -> None:
-        """Hand back what is held, if the next task of a job that goes on has to run before that."""
-        if row.state not in Job.WAITING or not self._unstarted:
+        """Hand back what the next task of a job that goes on has to run before."""
+        if row.state not in Job.WAITING or not self._unstarted or row.queue_name not in self.queues:
             return
-        is_ours = row.queue_name in self.queues
-        if is_ours and self._rank(row) < self._rank(self._unstarted[0].row):
+        rank = self._rank(row)
+        # They are in order, so that as a rule a look at the last one is enough.
+        if rank < self._rank(self._unstarted[-1].row):
             self.overtaken = True
-            self._release_unstarted()
+            behind = [claim for claim in self._unstarted if rank < self._rank(claim.row)]
+            kept = [claim for claim in self._unstarted if rank >= self._rank(claim.row)]
+            self._ended += [release(claim) for claim in behind]
+            self._unstarted = deque(kept)
 
     def _rank(self, row: JobValues) -> tuple[int, int]:
         """Return the job's place among others: by queue, in the order given, then by priority."""

@@ -13,6 +13,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two searches for jobs that nobody here knows.
 SEARCH_INTERVAL = 60
+#: Seconds for which jobs of a name are left to workers with newer code, after one was seen that
+#: needs those. Others of that name may be of an older version.
+TOO_NEW_SECONDS = 5
 
 
 class KnownJobs:
@@ -30,14 +33,18 @@ class KnownJobs:
         self.clock = clock
         self._next_search = float("-inf")
         self._unknown: set[str] = set()
-        self._too_new: set[str] = set()
+        #: By name, until when its jobs are left to others.
+        self._too_new: dict[str, float] = {}
 
     def names(self) -> list[str]:
         """Return the names of the jobs to claim."""
-        return [name for name in registry.names() if name not in self._too_new]
+        if not self._too_new:
+            return registry.names()
+        now = self.clock()
+        return [name for name in registry.names() if self._too_new.get(name, now) <= now]
 
     def too_new(self, claims: Iterable[Claim]) -> list[Claim]:
-        """Return those of jobs whose workspace newer code made, and leave their names alone."""
+        """Return those of jobs whose workspace newer code made; leave their names for a while."""
         found: list[Claim] = []
         versions: dict[str, int] = {}
         for claim in claims:
@@ -47,8 +54,9 @@ class KnownJobs:
             if version <= known:
                 continue
             found.append(claim)
-            if name not in self._too_new:
-                self._too_new.add(name)
+            is_new = name not in self._too_new
+            self._too_new[name] = self.clock() + TOO_NEW_SECONDS
+            if is_new:
                 line = logfmt(event="job_too_new", name=name, version=version, known=known)
                 logger.warning("%s", line)
         return found

@@ -252,6 +252,17 @@ class TestOvertaking:
         assert batch.size == (0, 0, 2)
         assert batch.overtaken
 
+    def test_hands_back_only_what_ranks_behind_it(self, batch: Batch) -> None:
+        batch.hold([held(priority=1)])
+        running = batch.start()
+        assert running is not None
+        equal, behind = held(priority=1), held(priority=0)
+        batch.hold([equal, behind])
+        batch.end(goes_on(running))
+        assert batch.size == (1, 0, 2)
+        assert batch.start() == equal
+        assert {o.claim for o in batch.take_ended()} == {running, behind}
+
     @pytest.mark.parametrize(
         "changes",
         [{"priority": 0}, {"priority": -1}, {"queue_name": "second"}, {"queue_name": "x"}],
