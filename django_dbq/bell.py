@@ -2,13 +2,32 @@
 
 import os
 import select
+import weakref
+
+
+def pipe_of(owner: object) -> tuple[int, int]:
+    """Return a pipe's two files, to read from and to write to, which are closed with the owner."""
+    files = os.pipe()
+    for file in files:
+        weakref.finalize(owner, os.close, file)
+    return files
+
+
+def wait_for_files(seconds: float | None, *files: int) -> set[int]:
+    """Return which of the files can be read, once some can, or none after so many seconds."""
+    # Not select(), which knows no file whose number is above 1023.
+    poll = select.poll()
+    for file in files:
+        poll.register(file, select.POLLIN)
+    milliseconds = None if seconds is None else min(seconds * 1000, 2**31 - 1)
+    return {file for file, _ in poll.poll(milliseconds)}
 
 
 class Bell:
     """Wakes the one thread that waits for it. Rung while nobody waits, it is heard later."""
 
     def __init__(self) -> None:
-        self._reader, self._writer = os.pipe()
+        self._reader, self._writer = pipe_of(self)
         self._rung = False
 
     def ring(self) -> None:
@@ -23,14 +42,9 @@ class Bell:
         ``seconds``: how long, or None for ever. ``files``: numbers of files that may become
         readable. One thread may wait at a time.
         """
-        readable = select.select([self._reader, *files], [], [], seconds)[0]
+        readable = wait_for_files(seconds, self._reader, *files)
         if self._reader in readable:
             os.read(self._reader, 4096)
             # After the read: a ring in between is heard by what the caller looks at next.
             self._rung = False
         return bool(readable)
-
-    def close(self) -> None:
-        """Give the files back."""
-        os.close(self._reader)
-        os.close(self._writer)

@@ -1,11 +1,13 @@
 """What a worker holds: each job in one place, in the right order, whatever threads do."""
 
+import os
 import random
+import resource
 import sys
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,11 +23,9 @@ LONG = 20
 
 
 @pytest.fixture
-def batch() -> Iterator[Batch]:
+def batch() -> Batch:
     """The batch of a worker that serves two queues."""
-    bell = Bell()
-    yield Batch(queues=["first", "second"], bell=bell)
-    bell.close()
+    return Batch(queues=["first", "second"], bell=Bell())
 
 
 def held(*, queue: str = "first", priority: int = 0) -> Claim:
@@ -293,3 +293,23 @@ def test_the_pace_is_the_mean_since_it_was_last_asked(batch: Batch) -> None:
         batch.end(complete(one))
     assert batch.take_pace() == 3
     assert batch.take_pace() is None
+
+
+def test_a_bell_is_heard_whatever_the_number_of_its_file() -> None:
+    """Where a process has more than 1,024 files open; and it gives back its own."""
+    few, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4096), most))
+    others = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        bell = Bell()
+        assert not bell.wait(0)
+        bell.ring()
+        assert bell.wait(LONG)
+        reader = bell._reader
+        del bell
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(reader)
+    finally:
+        for file in others:
+            os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, most))

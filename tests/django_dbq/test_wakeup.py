@@ -20,10 +20,8 @@ LONG = 20
 
 
 @pytest.fixture
-def bell() -> Iterator[Bell]:
-    bell = Bell()
-    yield bell
-    bell.close()
+def bell() -> Bell:
+    return Bell()
 
 
 @pytest.fixture
