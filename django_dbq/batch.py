@@ -2,8 +2,10 @@
 
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from django_dbq.bell import Bell
 from django_dbq.claims import Claim, JobValues, Outcome
@@ -20,9 +22,11 @@ class Batch:
     """The claimed jobs of a worker: those to start, the running ones, and the outcomes to write.
 
     The dispatcher's thread brings jobs and takes outcomes away; one or more other threads start and
-    end jobs. Each method is one step under a lock, so that a job is always in exactly one of the
-    three places. ``queues``: the worker's, the first of them first. ``bell``: rung when there is
-    something to do for the dispatcher. ``concurrency``: how many jobs may run at once.
+    end jobs. Each method is one step under a lock, so that a job is always in exactly one place:
+    it waits to be started, or runs, or has ended, or its outcome is just being written.
+
+    ``queues``: the worker's, the first of them first. ``bell``: rung when there is something to do
+    for the dispatcher. ``concurrency``: how many jobs may run at once.
     """
 
     def __init__(
@@ -50,6 +54,11 @@ class Batch:
         #: By the identity of the claim: to hash all that it says would take longer.
         self._running: dict[int, tuple[Claim, float]] = {}
         self._ended: list[Outcome] = []
+        self._writing: list[Outcome] = []
+        #: When the last of the jobs were claimed, by the database's clock.
+        self.last_claimed: datetime | None = None
+        #: What ``held_since`` is not to go beyond, while a claim may still turn up.
+        self.frozen_since: datetime | None = None
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
 
@@ -105,6 +114,8 @@ class Batch:
             if last is None:
                 self.last_progress = self.clock()
             self._unstarted.extend(claimed)
+            if claimed:
+                self.last_claimed = min(claim.started for claim in claimed)
             if last and claimed and self._rank(claimed[0].row) < self._rank(last.row):
                 ranked = sorted(self._unstarted, key=lambda claim: self._rank(claim.row))
                 self._unstarted = deque(ranked)
@@ -125,10 +136,20 @@ class Batch:
             self._running.clear()
 
     def take_ended(self) -> list[Outcome]:
-        """Take away the outcomes that are still to be written."""
+        """Take away the outcomes to be written; then comes ``written`` or ``put_back``."""
         with self._lock:
-            ended, self._ended = self._ended, []
-            return ended
+            self._writing, self._ended = self._writing + self._ended, []
+            return list(self._writing)
+
+    def written(self) -> None:
+        """Let go of the outcomes that were taken away: their jobs are held no more."""
+        with self._lock:
+            self._writing = []
+
+    def put_back(self) -> None:
+        """Keep the outcomes that were taken away, because they could not be written."""
+        with self._lock:
+            self._writing, self._ended = [], self._writing + self._ended
 
     def take_pace(self) -> float | None:
         """Return how many seconds the tasks took that have ended since, on average."""
@@ -154,6 +175,23 @@ class Batch:
         return len(self._unstarted)
 
     @property
+    def tokens(self) -> set[uuid.UUID]:
+        """The tokens of all that is held."""
+        with self._lock:
+            return {claim.token for claim in self._held()}
+
+    @property
+    def held_since(self) -> datetime | None:
+        """The time before which nothing was claimed that is held, by the database's clock.
+
+        A claim that is under way is later than the last one. None for a worker without a row.
+        """
+        with self._lock:
+            times = [self.frozen_since, *(claim.started for claim in self._held())]
+            known = [time for time in times if time is not None]
+            return min(known, default=self.last_claimed)
+
+    @property
     def running(self) -> list[Claim]:
         """The claims of the jobs that run."""
         with self._lock:
@@ -163,7 +201,13 @@ class Batch:
     def size(self) -> tuple[int, int, int]:
         """How many jobs wait to be started, run, and have ended and are not written."""
         with self._lock:
-            return len(self._unstarted), len(self._running), len(self._ended)
+            ended = len(self._ended) + len(self._writing)
+            return len(self._unstarted), len(self._running), ended
+
+    def _held(self) -> list[Claim]:
+        running = [claim for claim, _ in self._running.values()]
+        ended = [outcome.claim for outcome in (*self._ended, *self._writing)]
+        return [*running, *self._unstarted, *ended]
 
     def _release_unstarted(self) -> None:
         self._ended += [release(claim) for claim in self._unstarted]

@@ -5,9 +5,9 @@ import math
 import time
 import uuid
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from django.db import DataError, IntegrityError, connections
+from django.db import DataError, Error, IntegrityError, connections
 
 from django_dbq.backends import Backend, Wanted
 from django_dbq.batch import LARGEST_BATCH, TARGET_SECONDS, Batch, BatchSize
@@ -21,11 +21,18 @@ from django_dbq.models import Job
 from django_dbq.stopping import StopRequests, leave_at_once
 from django_dbq.tracebacks import describe, summarise
 from django_dbq.wakeup import WakeUp
+from django_dbq.weather import WEATHER, Weather
 
 logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at the parked jobs, while there is other work.
 PROMOTE_INTERVAL = 0.04
+#: Seconds after an error in which a statement that was sent before it may still take effect.
+UNCERTAIN_SECONDS = 300
+#: Seconds between two looks at what a claim whose answer never came may have left, meanwhile.
+SWEEP_INTERVAL = 5
+#: Seconds that a worker which is to stop waits for the database to take its last outcomes.
+PATIENCE = 30
 
 
 class Dispatcher:
@@ -75,20 +82,56 @@ class Dispatcher:
         self._next_promotion = -math.inf
         self._marked = False
         self._ended = False
+        self._weather = Weather("dispatcher", clock=clock)
+        self._uncertain_until = -math.inf
+        self._next_sweep = -math.inf
 
     def run(self) -> None:
-        """Take turns until ``end``; what goes wrong here ends the worker, and is its error."""
+        """Take turns until ``end``; what goes wrong here ends the worker, and is its error.
+
+        That the database goes away is not the worker's error: it keeps the outcomes that it could
+        not write, and goes on when the database is back.
+        """
         try:
-            with self.listening():
-                while not self._ended:
-                    if not self.turn():
-                        self.wait()
-                self._write()
+            while not self._has_taken_turns():
+                pass
         except BaseException as error:  # noqa: BLE001 - raised again by the worker
             self.error = error
         finally:
             self.batch.close()
             connections[self.backend.using].close()
+
+    def _has_taken_turns(self) -> bool:
+        """Take turns until ``end``; return False if the database went away before."""
+        try:
+            with self.listening():
+                while not self._ended:
+                    goes_on = self.turn()
+                    self._weather.cleared()
+                    if not goes_on:
+                        self.wait()
+                self._write()
+        except WEATHER as error:
+            self._shelter(error)
+            return False
+        return True
+
+    def _shelter(self, error: Exception) -> None:
+        """Keep what could not be written, and wait before the database is asked again."""
+        now = self.clock()
+        self.batch.put_back()
+        # The statement that was under way may have been carried out, or may be later.
+        self._uncertain_until = now + UNCERTAIN_SECONDS
+        self._next_sweep = now
+        self.batch.frozen_since = self.batch.held_since
+        self._promising = True
+        with suppress(Error):
+            connections[self.backend.using].close()
+        until = now + self._weather.worsened(error)
+        while (left := until - self.clock()) > 0 and self.stop.count < 2:
+            self.bell.wait(left)
+        if self.stop.seconds > PATIENCE and not self.batch.running:
+            raise error
 
     def end(self) -> None:
         """Let ``run`` write the last outcomes and return: no task will be run any more."""
@@ -107,6 +150,8 @@ class Dispatcher:
 
         A turn is short, whatever the tasks do: it waits for the database alone.
         """
+        if self.batch.frozen_since is not None:
+            self._sweep()
         if self.stop:
             self._stop()
             return False
@@ -130,6 +175,8 @@ class Dispatcher:
         until = self._begin + (math.inf if self.limits.seconds is None else self.limits.seconds)
         if self.batch.unstarted:
             until = min(until, now + TARGET_SECONDS)
+        if self.batch.frozen_since is not None:
+            until = min(until, max(now, self._next_sweep))
         has_room = not self.batch.closed and self._room() > 0
         if has_room:
             until = min(until, self._next_look if not self._promising else now)
@@ -179,6 +226,7 @@ class Dispatcher:
         self._promising |= any(outcome.row.state in Job.WAITING for outcome in ended)
         if not self._promising or room < 1:
             self._finish(ended)
+            self.batch.written()
             return False
         wanted = Wanted(self.queues, self.known.names(), room, self.worker)
         claimed: Sequence[Claim] = []
@@ -189,6 +237,7 @@ class Dispatcher:
                 self._finish(ended)
             else:
                 self._count(ended, late)
+            self.batch.written()
         if not claimed:
             claimed = self.backend.claim(wanted)
         self._promising = len(claimed) == room
@@ -220,6 +269,19 @@ class Dispatcher:
 
     def _write(self) -> None:
         self._finish(self.batch.take_ended())
+        self.batch.written()
+
+    def _sweep(self) -> None:
+        """Hand back the jobs that are ours by the table, and that we know nothing of."""
+        now, since = self.clock(), self.batch.held_since
+        if now < self._next_sweep or since is None:
+            return
+        self._next_sweep = now + SWEEP_INTERVAL
+        tokens = self.batch.tokens
+        if count := self.backend.hand_back_unknown(self.worker, since=since, tokens=tokens):
+            logger.warning("%s", logfmt(event="jobs_handed_back", count=count))
+        if now > self._uncertain_until:
+            self.batch.frozen_since = None
 
     def _finish(self, outcomes: Sequence[Outcome]) -> None:
         """Write the outcomes; one that the database refuses fails its own job, and no other."""
@@ -237,11 +299,13 @@ class Dispatcher:
         self._count(outcomes, late)
 
     def _count(self, outcomes: Sequence[Outcome], late: Sequence[Outcome]) -> None:
-        for outcome in late:
-            claim = outcome.claim
-            logger.warning(
-                "%s", logfmt(event="outcome_too_late", name=claim.job_name, id=claim.job_id)
-            )
+        # After an error they may well have been written already, by us.
+        if late and self.batch.frozen_since is None:
+            for outcome in late:
+                claim = outcome.claim
+                line = logfmt(event="outcome_too_late", name=claim.job_name, id=claim.job_id)
+                logger.warning("%s", line)
+            outcomes = [outcome for outcome in outcomes if outcome not in late]
         self.tally.count(outcomes)
         self.on_progress(self.tally)
 

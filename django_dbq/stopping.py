@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
@@ -26,13 +27,20 @@ class StopRequests:
     def __init__(self, bell: Bell) -> None:
         self.bell = bell
         self.count = 0
+        self._first = 0.0
         self._counts: SimpleQueue[int] = SimpleQueue()
 
     def __bool__(self) -> bool:
         return self.count > 0
 
+    @property
+    def seconds(self) -> float:
+        """For how long there has been a request; 0 if there is none."""
+        return time.monotonic() - self._first if self.count else 0.0
+
     def request(self, signum: int = signal.SIGTERM, _: FrameType | None = None) -> None:
         """Ask the worker to stop; asked again, to leave at once. This is the signal handler."""
+        self._first = self._first or time.monotonic()
         self.count += 1
         self._counts.put(self.count)
         self.bell.ring()

@@ -59,7 +59,7 @@ class FileWakeUp(WakeUp):
     @contextmanager
     def listening(self, connection: BaseDatabaseWrapper) -> Generator[None, None, None]:
         connection.ensure_connection()
-        self._connection = connection.connection
+        self._connection = connection
         self._version = self._data_version()
         yield
 
@@ -77,8 +77,10 @@ class FileWakeUp(WakeUp):
         return before != self._version
 
     def _data_version(self) -> int:
-        version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
-        return version
+        with self._connection.wrap_database_errors:
+            asked = self._connection.connection.execute("PRAGMA data_version")
+            version: int = asked.fetchone()[0]
+            return version
 
 
 class NotifiedWakeUp(WakeUp):
@@ -107,28 +109,35 @@ class NotifiedWakeUp(WakeUp):
     @contextmanager
     def listening(self, connection: BaseDatabaseWrapper) -> Generator[None, None, None]:
         if not leads_to_server(connection):
-            logger.warning(
-                'event=polling reason="being told of new jobs takes psycopg 3, and no pooler such'
-                ' as PgBouncer in between"'
-            )
-            self.longest_pause = WakeUp.longest_pause
+            self._poll_instead()
             yield
             return
         with connection.cursor() as cursor:
             cursor.execute(f"LISTEN {CHANNEL}")
-        self._connection = connection.connection
+        self._connection = connection
         # Those that come with the answer to a statement, which psycopg takes from us.
-        self._connection.add_notify_handler(self._hear_notice)
+        connection.connection.add_notify_handler(self._hear_notice)
         yield
+
+    def _poll_instead(self) -> None:
+        if self.longest_pause != WakeUp.longest_pause:  # said once, and not at each reconnection
+            logger.warning(
+                'event=polling reason="being told of new jobs takes psycopg 3, and no pooler such'
+                ' as PgBouncer in between"'
+            )
+        self._connection = None
+        self.longest_pause = WakeUp.longest_pause
 
     def wait(self, seconds: float | None) -> bool:
         if self._connection is None:
             return super().wait(seconds)
-        if not self._heard:
-            self.bell.wait(seconds, self._connection.fileno())
-        self._connection.pgconn.consume_input()
-        while notice := self._connection.pgconn.notifies():
-            self._hear(notice.extra.decode())
+        with self._connection.wrap_database_errors:
+            raw = self._connection.connection
+            if not self._heard:
+                self.bell.wait(seconds, raw.fileno())
+            raw.pgconn.consume_input()
+            while notice := raw.pgconn.notifies():
+                self._hear(notice.extra.decode())
         heard, self._heard = self._heard, False
         return heard
 

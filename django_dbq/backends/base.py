@@ -1,7 +1,8 @@
 """The transitions as the ORM says them: the definition that the other backends must agree with."""
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple, cast
 
 from django.db import connections, transaction
@@ -183,6 +184,22 @@ class Backend:
             "finished": now if outcome.row.state in Job.FINISHED else None,
         }
 
+    def hand_back_unknown(
+        self, worker: uuid.UUID, *, since: datetime, tokens: Collection[uuid.UUID]
+    ) -> int:
+        """Hand back what a worker has by the table, but not by the tokens; return how many jobs.
+
+        That comes of a claim whose answer did not arrive. ``since``: when the first of the jobs
+        that are known was claimed, which keeps this from looking at all that it ever had.
+        """
+        held = self._held(worker, since).exclude(claim_token__in=tokens)
+        return held.update(
+            state=Job.STATES.READY,
+            claim_token=None,
+            attempts=F("attempts") - 1,
+            modified=DatabaseNow(),
+        )
+
     def hand_on(self, worker: uuid.UUID) -> int:
         """Make what a lost worker held READY again; return how many jobs that were."""
         held = self._jobs().filter(worker=worker, state__in=Job.RUNNING)
@@ -192,6 +209,9 @@ class Backend:
             losses=F("losses") + 1,
             modified=DatabaseNow(),
         )
+
+    def _held(self, worker: uuid.UUID, since: datetime) -> JobQuerySet:
+        return self._jobs().filter(worker=worker, started__gte=since, state__in=Job.RUNNING)
 
     def _keep_failures(self, outcomes: Iterable[Outcome]) -> None:
         now: Any = DatabaseNow()

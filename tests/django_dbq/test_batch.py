@@ -78,6 +78,10 @@ class TestPlaces:
         batch.end(complete(claim))
         assert (batch.size, batch.running) == ((0, 0, 1), [])
         assert batch.take_ended() == [complete(claim)]
+        assert batch.size == (0, 0, 1)
+        batch.put_back()
+        assert batch.take_ended() == [complete(claim)]
+        batch.written()
         assert batch.size == (0, 0, 0)
         assert batch.take_ended() == []
 
@@ -126,6 +130,7 @@ class TestPlaces:
                         batch.hand_back_running()
                     case 2 | 3 | 4:
                         outcomes += batch.take_ended()
+                        batch.written()
                 assert sum(batch.size) + len(outcomes) == brought
             batch.close()
             for thread in threads:
@@ -134,6 +139,7 @@ class TestPlaces:
             batch.close()
             sys.setswitchinterval(interval)
         outcomes += batch.take_ended()
+        batch.written()
         assert batch.size == (0, 0, 0)
         assert Counter(outcome.claim.job_id for outcome in outcomes) == Counter(identities)
         # All of it happened, or it proves nothing.
@@ -224,6 +230,43 @@ class TestOrder:
         batch.hold([second])
         batch.hold([first])
         assert started(batch) == [first, second]
+
+
+class TestWhatIsHeld:
+    def test_is_known_until_it_is_written(self, batch: Batch) -> None:
+        assert (batch.tokens, batch.held_since) == (set(), None)
+        early, late = held(), held()
+        batch.hold([early])
+        assert batch.start() == early
+        batch.hold([late])
+        assert batch.held_since == early.started
+        batch.end(complete(early))
+        batch.take_ended()
+        assert batch.tokens == {early.token, late.token}
+        assert batch.held_since == early.started
+        batch.written()
+        assert batch.held_since == late.started
+
+    def test_reaches_back_to_the_last_claim_when_nothing_is_held(self, batch: Batch) -> None:
+        """A claim that is under way is later than the last one."""
+        claim = held()
+        batch.hold([claim])
+        batch.start()
+        batch.end(complete(claim))
+        batch.take_ended()
+        batch.written()
+        assert batch.held_since == claim.started
+
+    def test_reaches_back_to_before_an_error(self, batch: Batch) -> None:
+        early, late = held(), held()
+        batch.hold([early])
+        batch.frozen_since = batch.held_since
+        batch.start()
+        batch.end(complete(early))
+        batch.take_ended()
+        batch.written()
+        batch.hold([late])
+        assert batch.held_since == early.started
 
 
 class TestOvertaking:

@@ -434,11 +434,30 @@ class TestDispatcherErrors:
         worker = Worker(queues=["default"], using="default", limits=Limits(rate=0))
 
         def failing(*args: Any, **kwargs: Any) -> Any:
-            raise InterfaceError("gone")
+            raise RuntimeError("a mistake of ours")
 
         monkeypatch.setattr(worker.backend, "claim", failing)
-        with pytest.raises(InterfaceError, match="gone"):
+        with pytest.raises(RuntimeError, match="a mistake of ours"):
             worker.run()
+
+    @pytest.mark.django_db(transaction=True)
+    def test_of_the_database_are_weather(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        job = Job.objects.create(name="noop")
+        worker = Worker(queues=["default"], using="default", limits=Limits(rate=0, burst=True))
+        claim, failures = worker.backend.claim, iter([InterfaceError("gone")] * 3)
+
+        def failing(wanted: Wanted) -> Any:
+            for failure in failures:
+                raise failure
+            return claim(wanted)
+
+        monkeypatch.setattr(worker.backend, "claim", failing)
+        assert worker.run() == Tally(complete=1, failed=0)
+        job.refresh_from_db()
+        assert (job.state, job.attempts) == (Job.STATES.COMPLETE, 1)
+        assert "event=database_unavailable by=dispatcher error=gone" in caplog.text
 
 
 class TestCommand:
