@@ -1,4 +1,4 @@
-"""Jobs in Django's admin: to see, and not to change."""
+"""Jobs and workers in Django's admin: to see, and not to change."""
 
 import json
 import uuid
@@ -12,12 +12,13 @@ from django.utils.safestring import SafeString
 
 from django_dbq import registry
 from django_dbq.errors import DBQError
-from django_dbq.models import Job
+from django_dbq.models import Job, Worker
 
 if TYPE_CHECKING:
-    ModelAdmin = admin.ModelAdmin[Job]
+    JobModelAdmin = admin.ModelAdmin[Job]
+    WorkerModelAdmin = admin.ModelAdmin[Worker]
 else:  # which knows no type arguments at run time
-    ModelAdmin = admin.ModelAdmin
+    JobModelAdmin = WorkerModelAdmin = admin.ModelAdmin
 
 #: How many of a job's failed attempts its page shows: the last ones.
 SHOWN_FAILURES = 20
@@ -26,7 +27,7 @@ _PRE = '<pre style="white-space: pre-wrap; overflow-wrap: anywhere; margin: 0">{
 
 
 @admin.register(Job)
-class JobAdmin(ModelAdmin):
+class JobAdmin(JobModelAdmin):
     """The list of jobs, and a page for each."""
 
     list_display = ("name", "state", "queue_name", "priority", "task", "created", "run_after")
@@ -108,3 +109,20 @@ class JobAdmin(ModelAdmin):
             for failure in job.failures.order_by("-pk")[:SHOWN_FAILURES]
         ]
         return format_html(_PRE, "\n".join(lines)) if lines else "-"
+
+
+@admin.register(Worker)
+class WorkerAdmin(WorkerModelAdmin):
+    """The list of workers: those that live, and those that were lost within the last hour."""
+
+    list_display = ("host", "pid", "queues", "version", "started", "last_seen")
+    ordering = ("-last_seen",)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Worker | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Worker | None = None) -> bool:
+        return False

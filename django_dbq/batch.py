@@ -1,10 +1,11 @@
 """What one worker holds at a time, and how much that should be."""
 
+import math
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from django_dbq.bell import Bell
@@ -16,6 +17,8 @@ from django_dbq.models import Job
 TARGET_SECONDS = 0.03
 #: Jobs that a worker holds ahead, however quick they are.
 LARGEST_BATCH = 1000
+#: Seconds that a suspect waits for others to end, before it is started beside them.
+ISOLATION_SECONDS = 30
 
 
 class Batch:
@@ -24,6 +27,9 @@ class Batch:
     The dispatcher's thread brings jobs and takes outcomes away; one or more other threads start and
     end jobs. Each method is one step under a lock, so that a job is always in exactly one place:
     it waits to be started, or runs, or has ended, or its outcome is just being written.
+
+    A *suspect* is a job with which a worker was lost before: it runs alone, so that it takes no
+    other along if it was the cause.
 
     ``queues``: the worker's, the first of them first. ``bell``: rung when there is something to do
     for the dispatcher. ``concurrency``: how many jobs may run at once.
@@ -49,6 +55,10 @@ class Batch:
         #: When a job was started for the last time, or the first of those to start came in.
         self.last_progress = float("-inf")
         self.overtaken = False
+        #: Whether a suspect is held, beside which nothing else is to be claimed or started.
+        self.isolating = False
+        #: Until when, by the clock, other workers believe that this one is there.
+        self.lease_until = math.inf
         self._closed = False
         self._unstarted: deque[Claim] = deque()
         #: By the identity of the claim: to hash all that it says would take longer.
@@ -67,14 +77,20 @@ class Batch:
     def start(self, *, wait: bool = True) -> Claim | None:
         """Take the next job to run, waiting for one; None when no more will come."""
         with self._lock:
-            while not self._unstarted or len(self._running) >= self.concurrency:
-                self.bell.ring()
-                if not self._unstarted and (self._closed or not wait):
-                    return None
-                self._changed.wait()
+            while True:
+                while not self._unstarted or self._is_full():
+                    self.bell.ring()
+                    if not self._unstarted and (self._closed or not wait):
+                        return None
+                    self._changed.wait(1 if self._unstarted else None)
+                now = self.clock()
+                if now <= self.lease_until:
+                    break
+                # Others may have them by now.
+                self._release_unstarted()
             claim = self._unstarted.popleft()
-            self.last_progress = self.clock()
-            self._running[id(claim)] = claim, self.last_progress
+            self.last_progress = now
+            self._running[id(claim)] = claim, now
             if len(self._unstarted) <= self.low_water:
                 self.bell.ring()
             return claim
@@ -92,6 +108,7 @@ class Batch:
             self.ended_count += 1
             self._ended.append(outcome)
             self._make_way(outcome.row)
+            self.isolating &= bool(self._unstarted or self._running)
             if self.concurrency > 1:
                 self.bell.ring()
                 self._changed.notify_all()
@@ -116,6 +133,7 @@ class Batch:
             self._unstarted.extend(claimed)
             if claimed:
                 self.last_claimed = min(claim.started for claim in claimed)
+                self.isolating |= any(claim.losses for claim in claimed)
             if last and claimed and self._rank(claimed[0].row) < self._rank(last.row):
                 ranked = sorted(self._unstarted, key=lambda claim: self._rank(claim.row))
                 self._unstarted = deque(ranked)
@@ -204,14 +222,24 @@ class Batch:
             ended = len(self._ended) + len(self._writing)
             return len(self._unstarted), len(self._running), ended
 
+    def _is_full(self) -> bool:
+        """Whether no other job may be started beside those that run."""
+        if self.isolating and self._running:
+            return self.clock() - self.last_progress < ISOLATION_SECONDS
+        return len(self._running) >= self.concurrency
+
     def _held(self) -> list[Claim]:
         running = [claim for claim, _ in self._running.values()]
         ended = [outcome.claim for outcome in (*self._ended, *self._writing)]
         return [*running, *self._unstarted, *ended]
 
     def _release_unstarted(self) -> None:
-        self._ended += [release(claim) for claim in self._unstarted]
-        self._unstarted.clear()
+        self._release(self._unstarted)
+        self._unstarted = deque()
+
+    def _release(self, claims: Iterable[Claim]) -> None:
+        self._ended += [release(claim) for claim in claims]
+        self.isolating &= bool(self._running)
 
     def _make_way(self, row: JobValues) -> None:
         """Hand back what the next task of a job that goes on has to run before."""
@@ -221,9 +249,8 @@ class Batch:
         # They are in order, so that as a rule a look at the last one is enough.
         if rank < self._rank(self._unstarted[-1].row):
             self.overtaken = True
-            behind = [claim for claim in self._unstarted if rank < self._rank(claim.row)]
+            self._release(claim for claim in self._unstarted if rank < self._rank(claim.row))
             kept = [claim for claim in self._unstarted if rank >= self._rank(claim.row)]
-            self._ended += [release(claim) for claim in behind]
             self._unstarted = deque(kept)
 
     def _rank(self, row: JobValues) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """The optional ``DBQ`` setting, read into a frozen, typed object."""
 
+import math
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, cast
@@ -24,10 +25,19 @@ class Conf:
 
     ``MAX_LOSSES``: how often a job is run again whose worker was lost while it had it. Once more,
     and the job is FAILED.
+
+    ``HEARTBEAT_SECONDS``: how often a worker reports. One that has missed four reports is lost, and
+    what it held goes to others; so a task must not hold the interpreter for longer than that.
     """
 
     MAX_WORKSPACE_BYTES: int = 4 * 1024 * 1024
     MAX_LOSSES: int = 3
+    HEARTBEAT_SECONDS: float = 10
+
+    @property
+    def lease(self) -> float:
+        """For how many seconds after a report its worker is taken to be there."""
+        return 4 * self.HEARTBEAT_SECONDS
 
 
 @cache
@@ -46,11 +56,12 @@ def conf() -> Conf:
             raise ImproperlyConfigured(
                 f"DBQ[{key!r}] is not a setting of django-dbq; known are: {', '.join(known)}."
             )
+        kind = known[key]
+        number = "a number" if kind is float else "a whole number"
+        allowed = (int, float) if kind is float else int
         # A bool is an int to Python, but never a number of bytes to whoever wrote the setting.
-        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-            raise ImproperlyConfigured(
-                f"DBQ[{key!r}] must be a whole number above 0, not {value!r}."
-            )
+        if not isinstance(value, allowed) or isinstance(value, bool) or not 0 < value < math.inf:
+            raise ImproperlyConfigured(f"DBQ[{key!r}] must be {number} above 0, not {value!r}.")
     return Conf(**chosen)
 
 

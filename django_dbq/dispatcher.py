@@ -190,7 +190,8 @@ class Dispatcher:
 
     def _adapt(self) -> None:
         """Follow the pace of the tasks; hand back what would wait for one that turned out slow."""
-        if self.batch.unstarted and self.clock() - self.batch.last_progress > 2 * TARGET_SECONDS:
+        stuck = self.clock() - self.batch.last_progress > 2 * TARGET_SECONDS
+        if stuck and self.batch.unstarted and not self.batch.isolating:
             self.batch.hand_back()
             self._size.size = 0
         pace = self.batch.take_pace()
@@ -203,6 +204,8 @@ class Dispatcher:
 
     def _room(self) -> int:
         """Return how many jobs there is room for now."""
+        if self.batch.isolating or self.clock() > self.batch.lease_until:
+            return 0
         unstarted, running, ended = self.batch.size
         room = self.threads + self._size.size - unstarted - running
         if self.limits.rate:
@@ -261,11 +264,20 @@ class Dispatcher:
         return math.inf if following is None else following
 
     def _hold(self, claimed: Sequence[Claim]) -> None:
-        """Take in what this code can run; the rest goes back to workers with newer code."""
+        """Take in what this code can run; the rest goes back, to workers with newer code.
+
+        So does what would have to wait for a suspect to run alone.
+        """
+        suspect = next((i for i, claim in enumerate(claimed) if claim.losses), len(claimed))
+        if others := claimed[max(suspect, 1) :]:
+            self.backend.finish([release(claim) for claim in others])
+            claimed = claimed[: max(suspect, 1)]
         if too_new := self.known.too_new(claimed):
             self.backend.finish([release(claim) for claim in too_new])
             claimed = [claim for claim in claimed if claim not in too_new]
         self.batch.hold(claimed)
+        if self.batch.isolating:
+            self._size.size = 0
 
     def _write(self) -> None:
         self._finish(self.batch.take_ended())

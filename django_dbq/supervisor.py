@@ -15,6 +15,7 @@ from django.db import connections
 
 from django_dbq.backends import backend_for
 from django_dbq.logs import logfmt
+from django_dbq.models import Worker
 from django_dbq.stopping import SIGNALS
 
 logger = logging.getLogger(__name__)
@@ -123,25 +124,33 @@ class Supervisor:
             self.wanted -= not (self.replacing and not self.stopping)
             return True
         logger.error("%s", logfmt(event="worker_died", pid=pid, exit_status=code))
-        self._hand_on(child)
+        has_worked = self._rescue(child)
         self.failed |= self.stopping
-        if time.monotonic() - child.begun >= SHORTEST_LIFE:
+        if has_worked or time.monotonic() - child.begun >= SHORTEST_LIFE:
             self._pause = 0
         else:
             self._pause = min(self._pause * 2, LONGEST_PAUSE) or FIRST_PAUSE
         self._next_start = time.monotonic() + self._pause
         return True
 
-    def _hand_on(self, child: Child) -> None:
-        """Let other workers have what a dead one held."""
+    def _rescue(self, child: Child) -> bool:
+        """Let other workers have what a dead one held, without waiting for its lease.
+
+        Its row stays, for its last statement may still be carried out. Returns whether it had one:
+        then it could start, and was killed at its work.
+        """
+        row = None
         try:
-            count = backend_for(self.using).hand_on(child.worker_id)
+            row = Worker.objects.using(self.using).filter(pk=child.worker_id).first()
+            count = backend_for(self.using).rescue(row) if row else 0
         except Exception:
-            logger.exception("event=hand_on_failed")
+            # Whoever lives will do it when the worker has not reported for long.
+            logger.exception("event=rescue_failed")
         else:
-            logger.warning("%s", logfmt(event="jobs_handed_on", count=count))
+            logger.warning("%s", logfmt(event="jobs_rescued", count=count, worker=row))
         finally:
             connections.close_all()
+        return row is not None
 
     def _pass_on(self, number: int, _: FrameType | None) -> None:
         """Pass a signal on to all workers. This is the signal handler."""

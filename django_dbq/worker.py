@@ -15,6 +15,7 @@ from django_dbq.bell import Bell
 from django_dbq.concurrency import TaskThreads
 from django_dbq.dispatcher import Dispatcher
 from django_dbq.execution import Execution
+from django_dbq.heartbeat import Heartbeat
 from django_dbq.limits import Limits, Tally
 from django_dbq.stopping import StopRequests
 from django_dbq.wakeup import WakeUp, wakeup_for
@@ -81,6 +82,14 @@ class Worker:
 
     def _run_with_dispatcher(self) -> None:
         self.backend.prepare_process()
+        heartbeat = Heartbeat(
+            worker=self.id,
+            queues=self.dispatcher.queues,
+            backend=self.backend,
+            batch=self.batch,
+            bell=self.bell,
+        )
+        heartbeat.start()
         thread = threading.Thread(target=self.dispatcher.run, name="dbq-dispatcher", daemon=True)
         thread.start()
         try:
@@ -92,6 +101,7 @@ class Worker:
         finally:
             self.dispatcher.end()
             thread.join()
+            heartbeat.end()
         if self.dispatcher.error is not None:
             raise self.dispatcher.error
 

@@ -46,6 +46,16 @@ def wait_for(condition: Callable[[], bool], timeout: float = 60) -> None:
         time.sleep(0.01)
 
 
+class Clock:
+    """A clock that goes on when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 def states() -> Counter[str]:
     """Return how many jobs are in each state."""
     from django_dbq.models import Job

@@ -6,6 +6,7 @@ JOBS: dict[str, object] = {
     "hold_async": ["tests.tasks.hold_async"],
     "fail_async": ["tests.tasks.fail_async"],
     "exit_async": ["tests.tasks.exit_async"],
+    "kill_own_worker": ["tests.tasks.kill_own_worker"],
     "nap": ["tests.tasks.nap"],
     "note": ["tests.tasks.note"],
     "three": ["tests.tasks.first", "tests.tasks.second", "tests.tasks.third"],

@@ -72,6 +72,9 @@ LOGGING = {
     },
 }
 
+if seconds := os.environ.get("DBQ_TEST_HEARTBEAT"):
+    DBQ = {"HEARTBEAT_SECONDS": float(seconds)}
+
 ROOT_URLCONF = "tests.urls"
 STATIC_URL = "static/"
 SECRET_KEY = "only for tests"

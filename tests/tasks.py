@@ -75,6 +75,11 @@ async def fail_async(job: Job) -> None:
     raise ValueError("the async task failed")
 
 
+def kill_own_worker(job: Job) -> None:
+    record(f"killing {job.id} by {os.getpid()}")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def nap(job: Job) -> None:
     record(f"nap {job.id}")
     time.sleep(0.001)

@@ -170,6 +170,23 @@ class TestProcesses:
         assert worker.wait() == 1
         assert set(Job.objects.values_list("state", "claim_token")) == {("NEW", None)}
 
+    def test_a_job_that_kills_its_worker_takes_no_other_along_twice(
+        self, worker_process: StartWorker, record: Path
+    ) -> None:
+        Job.objects.bulk_enqueue(Job(name="noop") for _ in range(200))
+        pills = [Job.objects.create(name="kill_own_worker") for _ in range(2)]
+        Job.objects.bulk_enqueue(Job(name="noop") for _ in range(200))
+        worker = worker_process("--rate_limit", "0", "--processes", "2")
+        wait_for(lambda: states() == {"COMPLETE": 400, "FAILED": 2})
+        for pill in pills:
+            pill.refresh_from_db()
+            assert (pill.state, pill.losses) == (Job.STATES.FAILED, 4)
+            # Less often, if one was in the batch of the other.
+            assert 3 <= record.read_text().count(f"killing {pill.pk}") <= 4
+        assert set(Job.objects.filter(name="noop").values_list("losses", flat=True)) <= {0, 1}
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
+
     def test_end_when_their_supervisor_is_killed(
         self, worker_process: StartWorker, record: Path, gate: Path
     ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from django.db import connection, transaction  # noqa: F401 - the mark below asks connection
 
-from django_dbq.models import Job
+from django_dbq.models import Job, Worker
 from tests.conftest import WorkerProcess, states, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -100,6 +100,37 @@ def test_the_second_signal_loses_no_outcome(
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 1
     assert states() == {"COMPLETE": 10, "NEW": 1}
+
+
+def test_a_worker_keeps_a_row_while_it_lives(worker_process: StartWorker) -> None:
+    worker = worker_process("default", "mail", "--rate_limit", "0")
+    wait_for(Worker.objects.exists)
+    row = Worker.objects.get()
+    assert (row.pid, row.queues) == (worker.pid, ["default", "mail"])
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    assert not Worker.objects.exists()
+
+
+def test_what_a_killed_worker_held_is_run_by_another(
+    worker_process: StartWorker, record: Path, tmp_path: Path
+) -> None:
+    go_on = tmp_path / "go on"
+    job = Job.objects.create(name="wait_for_file", workspace={"file": str(go_on)})
+    first, second = (worker_process("--rate_limit", "0", DBQ_TEST_HEARTBEAT="0.2") for _ in "ab")
+    wait_for(lambda: "waiting" in record.read_text())
+    wait_for(lambda: Worker.objects.count() == 2)
+    job.refresh_from_db()
+    assert job.worker is not None
+    holder = Worker.objects.get(pk=job.worker)
+    killed, other = (first, second) if holder.pid == first.pid else (second, first)
+    killed.kill()
+    go_on.touch()
+    wait_for(lambda: states() == {"COMPLETE": 1})
+    job.refresh_from_db()
+    assert (job.losses, job.attempts) == (1, 2)
+    assert job.failures.get().worker == f"{holder.host}:{holder.pid}"
+    assert f"event=jobs_rescued count=1 worker={holder.host}:{holder.pid}" in other.output
 
 
 def test_a_worker_stops_while_it_waits_for_its_rate_limit(

@@ -12,13 +12,16 @@ from django.db.models.functions import Cast
 
 from django_dbq.claims import Claim, JobValues, Outcome
 from django_dbq.clock import DatabaseNow
-from django_dbq.models import Failure, Job, JobQuerySet
+from django_dbq.errors import JobLost
+from django_dbq.models import Failure, Job, JobQuerySet, Worker
 from django_dbq.models.worker import name_of_this_process
 from django_dbq.parking import parked_until
 from django_dbq.workspace import decode_workspace, read_workspace
 
 #: How many parked jobs are promoted at once, so that no claim waits for a million of them.
 PROMOTED_AT_ONCE = 1000
+#: How many jobs of a lost worker are rescued in one transaction.
+RESCUED_AT_ONCE = 1000
 
 
 class Wanted(NamedTuple):
@@ -39,6 +42,7 @@ class Backend:
     claim   NEW, READY            -> PROCESSING, under a fresh token
     stop    PROCESSING            -> STOPPING, fenced by the token
     finish  PROCESSING, STOPPING  -> READY, NEW, COMPLETE or FAILED, fenced by the token
+    rescue  PROCESSING, STOPPING  -> READY, of a worker that is lost
 
     *Fenced* means that only a row which still has the token, and still runs, is written: a worker
     that lost a job, or whose job was set back to READY by hand, changes nothing.
@@ -189,8 +193,7 @@ class Backend:
     ) -> int:
         """Hand back what a worker has by the table, but not by the tokens; return how many jobs.
 
-        That comes of a claim whose answer did not arrive. ``since``: when the first of the jobs
-        that are known was claimed, which keeps this from looking at all that it ever had.
+        That comes of a claim whose answer did not arrive. ``since``: as ``rescue`` has it.
         """
         held = self._held(worker, since).exclude(claim_token__in=tokens)
         return held.update(
@@ -200,15 +203,49 @@ class Backend:
             modified=DatabaseNow(),
         )
 
-    def hand_on(self, worker: uuid.UUID) -> int:
-        """Make what a lost worker held READY again; return how many jobs that were."""
-        held = self._jobs().filter(worker=worker, state__in=Job.RUNNING)
-        return held.update(
-            state=Job.STATES.READY,
-            claim_token=None,
-            losses=F("losses") + 1,
-            modified=DatabaseNow(),
-        )
+    def rescue(self, worker: Worker) -> int:
+        """Make what a lost worker held READY again; return how many jobs that were.
+
+        Its ``held_since`` keeps this from looking at all that it ever had.
+        """
+        count = 0
+        while rescued := self._rescue_some(worker):
+            count += rescued
+        return count
+
+    def _rescue_some(self, worker: Worker) -> int:
+        with transaction.atomic(using=self.using):
+            if not self._is_still_lost(worker):
+                return 0
+            held = self._lock(self._held(worker.pk, worker.held_since)).order_by("started")
+            if not (jobs := list(held.defer("workspace", "error")[:RESCUED_AT_ONCE])):
+                return 0
+            lost = f"The worker {worker}, which had the job, was lost."
+            now: Any = DatabaseNow()
+            self._jobs().filter(pk__in=[job.pk for job in jobs]).update(
+                state=Job.STATES.READY, claim_token=None, losses=F("losses") + 1, modified=now
+            )
+            self._failures().bulk_create(
+                Failure(
+                    job=job,
+                    failed=now,
+                    worker=str(worker),
+                    task=job.next_task,
+                    attempt=job.attempts,
+                    exception=f"{JobLost.__name__}: {lost}",
+                    traceback=lost,
+                )
+                for job in jobs
+            )
+            return len(jobs)
+
+    def _is_still_lost(self, worker: Worker) -> bool:
+        """Return whether the worker has not reported since; keep it from that meanwhile.
+
+        One that wakes up starts nothing before it has reported, and then its new jobs are its own.
+        """
+        rows = Worker.objects.using(self.using).select_for_update()
+        return rows.filter(pk=worker.pk, last_seen=worker.last_seen).exists()
 
     def _held(self, worker: uuid.UUID, since: datetime) -> JobQuerySet:
         return self._jobs().filter(worker=worker, started__gte=since, state__in=Job.RUNNING)

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from django_dbq.batch import Batch
+from django_dbq.batch import ISOLATION_SECONDS, Batch
 from django_dbq.bell import Bell
 from django_dbq.claims import Claim, JobValues, Outcome
 from django_dbq.models import Job
+from tests.conftest import Clock
 
 #: Seconds that nothing takes on any machine, and that no test waits for unless it fails.
 LONG = 20
@@ -28,7 +29,7 @@ def batch() -> Batch:
     return Batch(queues=["first", "second"], bell=Bell())
 
 
-def held(*, queue: str = "first", priority: int = 0) -> Claim:
+def held(*, queue: str = "first", priority: int = 0, losses: int = 0) -> Claim:
     """Return the claim of a job that nobody needs to load."""
     row = JobValues("PROCESSING", "tests.tasks.first", "{}", priority, None, queue, 1)
     return Claim(
@@ -37,7 +38,7 @@ def held(*, queue: str = "first", priority: int = 0) -> Claim:
         token=uuid.uuid4(),
         started=datetime.now(UTC),
         attempts=1,
-        losses=0,
+        losses=losses,
         cancelled=False,
         error=None,
         row=row,
@@ -230,6 +231,73 @@ class TestOrder:
         batch.hold([second])
         batch.hold([first])
         assert started(batch) == [first, second]
+
+
+class TestSuspects:
+    """A job with which a worker was lost runs alone: it may be what killed that."""
+
+    @pytest.fixture
+    def clock(self) -> Clock:
+        return Clock()
+
+    @pytest.fixture
+    def batch(self, clock: Clock) -> Batch:
+        return Batch(queues=["first", "second"], bell=Bell(), concurrency=3, clock=clock)
+
+    def test_wait_until_nothing_runs_any_more(self, batch: Batch) -> None:
+        batch.hold([held(), held()])
+        first, second = batch.start(), batch.start()
+        assert first is not None
+        assert second is not None
+        suspect = held(losses=1)
+        batch.hold([suspect])
+        taken: list[Claim | None] = []
+        thread = in_thread(lambda: taken.append(batch.start()))
+        batch.end(complete(first))
+        thread.join(0.2)
+        assert taken == []
+        batch.end(complete(second))
+        thread.join(10)
+        assert taken == [suspect]
+
+    def test_nothing_starts_beside_one(self, batch: Batch) -> None:
+        suspect, other = held(losses=1), held()
+        batch.hold([suspect])
+        assert batch.start() == suspect
+        assert batch.isolating
+        batch.hold([other])
+        taken: list[Claim | None] = []
+        thread = in_thread(lambda: taken.append(batch.start()))
+        thread.join(0.2)
+        assert taken == []
+        batch.end(complete(suspect))
+        thread.join(10)
+        assert taken == [other]
+
+    def test_are_isolated_no_longer_when_they_have_ended(self, batch: Batch) -> None:
+        batch.hold([held(losses=1)])
+        claim = batch.start()
+        assert claim is not None
+        batch.end(complete(claim))
+        assert not batch.isolating
+
+    def test_are_started_beside_others_that_take_very_long(
+        self, batch: Batch, clock: Clock
+    ) -> None:
+        batch.hold([held()])
+        batch.start()
+        batch.hold([held(losses=1)])
+        clock.now += ISOLATION_SECONDS
+        assert batch.start() is not None
+
+
+class TestLease:
+    def test_nothing_starts_when_it_has_run_out(self, batch: Batch) -> None:
+        batch.hold([held(), held()])
+        batch.lease_until = float("-inf")
+        assert batch.start(wait=False) is None
+        assert batch.size == (0, 0, 2)
+        assert {outcome.row.state for outcome in batch.take_ended()} == {"NEW"}
 
 
 class TestWhatIsHeld:

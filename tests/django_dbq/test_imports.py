@@ -22,6 +22,7 @@ FLOORS = [
     {"edits", "backends", "checks", "admin", "limits"},
     {"execution", "stopping"},
     {"batch", "known", "wakeup"},
+    {"heartbeat"},
     {"concurrency"},
     {"dispatcher"},
     {"worker"},
@@ -44,7 +45,8 @@ def imports(path: Path) -> set[str]:
 
 
 def rooms_of(path: Path) -> set[str]:
-    return {name.split(".")[1] for name in imports(path) if name.startswith("django_dbq.")}
+    names = {name.split(".")[1] for name in imports(path) if name.startswith("django_dbq.")}
+    return names - {"__version__"}
 
 
 TYPED = Path(django_dbq_typed.__file__).parent

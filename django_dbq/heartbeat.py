@@ -1,0 +1,158 @@
+"""A worker reports that it is there, and looks for others that are not."""
+
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import Error, connections
+from django.db.models import QuerySet
+
+from django_dbq import __version__
+from django_dbq.backends import Backend
+from django_dbq.batch import Batch
+from django_dbq.bell import Bell
+from django_dbq.clock import DatabaseNow
+from django_dbq.conf import conf
+from django_dbq.logs import logfmt
+from django_dbq.models import Worker
+from django_dbq.weather import WEATHER, Weather
+
+logger = logging.getLogger(__name__)
+
+#: For how long the row of a lost worker is kept, since a statement that it had sent may still be
+#: carried out, and then its jobs have to be rescued again.
+REMEMBERED = timedelta(hours=1)
+
+
+#: Seconds that a worker waits at its end for its row to be removed.
+FAREWELL_SECONDS = 5
+
+
+class Heartbeat:
+    """Keeps the worker's row, and rescues what lost workers held; in a thread of its own.
+
+    It has a connection of its own as well, so that no task and no claim keeps it waiting. A report
+    gives the worker a *lease*: while that lasts no other worker takes its jobs; once it has run out
+    the worker starts nothing until it has reported again. Times are the database's but for the
+    lease, which is measured here, from before the report was sent.
+    """
+
+    def __init__(
+        self,
+        *,
+        worker: uuid.UUID,
+        queues: Sequence[str],
+        backend: Backend,
+        batch: Batch,
+        bell: Bell,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.worker = worker
+        self.queues = queues
+        self.backend = backend
+        self.batch = batch
+        self.bell = bell
+        self.clock = clock
+        self.interval = conf().HEARTBEAT_SECONDS
+        self.lease = conf().lease
+        self._weather = Weather("heartbeat", clock=clock)
+        self._steady_since: float | None = None
+        self._last_beat = float("-inf")
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self.run, name="dbq-heartbeat", daemon=True)
+        batch.lease_until = float("-inf")
+
+    def start(self) -> None:
+        """Report from now on."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Stop reporting, and remove the row, unless jobs may still turn up as held."""
+        self._ended.set()
+        # The database may not answer, and the row of a worker that is gone is no harm.
+        self._thread.join(timeout=FAREWELL_SECONDS)
+
+    def run(self) -> None:
+        """Beat until ``end``."""
+        pause = 0.0
+        while not self._ended.wait(pause):
+            try:
+                self.beat()
+                self._weather.cleared()
+                pause = self.interval
+            except WEATHER as error:
+                self._steady_since = None
+                with suppress(Error):
+                    connections[self.backend.using].close()
+                pause = min(self.interval, self._weather.worsened(error))
+        # Jobs that could not be handed back, or turn up late from a claim whose answer never came,
+        # are for others to rescue: then the row is needed, as is that of a lost worker.
+        if self.batch.frozen_since is None and not self.batch.tokens:
+            with suppress(Error):
+                self._rows().filter(pk=self.worker).delete()
+        connections[self.backend.using].close()
+
+    def beat(self) -> None:
+        """Report, and rescue the jobs of those who have not reported for long."""
+        begin = self.clock()
+        self._report()
+        if begin - self._last_beat > 2 * self.interval or self._steady_since is None:
+            self._steady_since = begin
+        self._last_beat = begin
+        had_run_out = begin > self.batch.lease_until
+        self.batch.lease_until = begin + self.lease
+        if had_run_out:
+            self.bell.ring()
+        # While the database was away nobody could report. Who has reported all along knows that
+        # others could have.
+        if begin - self._steady_since >= self.lease:
+            self._rescue_from_lost_workers()
+
+    def _report(self) -> None:
+        now: Any = DatabaseNow()
+        since = self.batch.held_since
+        known = {} if since is None else {"held_since": since}
+        if self._rows().filter(pk=self.worker).update(last_seen=now, **known):
+            return
+        self._rows().bulk_create(
+            [
+                Worker(
+                    id=self.worker,
+                    host=socket.gethostname(),
+                    pid=os.getpid(),
+                    queues=[*self.queues],
+                    version=__version__,
+                    started=now,
+                    last_seen=now,
+                    held_since=since or now,
+                )
+            ]
+        )
+        if since is None:
+            row = self._rows().get(pk=self.worker)
+            self.batch.last_claimed = row.held_since
+
+    def _rescue_from_lost_workers(self) -> None:
+        for row in self._rows().exclude(pk=self.worker).annotate(now=DatabaseNow()):
+            silent: timedelta = self._age(row)
+            if silent.total_seconds() < self.lease:
+                continue
+            if count := self.backend.rescue(row):
+                line = logfmt(event="jobs_rescued", count=count, worker=row, silent=silent)
+                logger.warning("%s", line)
+            elif silent > REMEMBERED:
+                self._rows().filter(pk=row.pk, last_seen=row.last_seen).delete()
+
+    def _age(self, row: Worker) -> timedelta:
+        now: datetime = vars(row)["now"]
+        return now - row.last_seen
+
+    def _rows(self) -> QuerySet[Worker]:
+        return Worker.objects.using(self.backend.using)

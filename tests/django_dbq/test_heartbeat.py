@@ -1,0 +1,222 @@
+"""A worker's reports, and what comes of it when there are none."""
+
+import uuid
+from datetime import timedelta
+
+import pytest
+from django.db import OperationalError, connection
+from django.utils import timezone
+from pytest_django import Settings
+
+from django_dbq.backends import Backend, Wanted, backend_for
+from django_dbq.batch import Batch
+from django_dbq.bell import Bell
+from django_dbq.conf import conf
+from django_dbq.heartbeat import REMEMBERED, Heartbeat
+from django_dbq.models import Failure, Job, Worker
+from tests.conftest import Clock, wait_for
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def batch() -> Batch:
+    return Batch(queues=["default"], bell=Bell())
+
+
+@pytest.fixture
+def heartbeat(batch: Batch, clock: Clock) -> Heartbeat:
+    return Heartbeat(
+        worker=uuid.uuid4(),
+        queues=["default"],
+        backend=backend_for("default"),
+        batch=batch,
+        bell=batch.bell,
+        clock=clock,
+    )
+
+
+def other_worker(*, silent: float, held: int = 0) -> Worker:
+    """Return a worker that has so many jobs, and has not reported for so many seconds."""
+    then = timezone.now() - timedelta(seconds=silent)
+    row = Worker.objects.create(
+        id=uuid.uuid4(), host="far", pid=7, queues=[], version="0", started=then, last_seen=then,
+        held_since=then,
+    )  # fmt: skip
+    Job.objects.bulk_enqueue(Job(name="noop") for _ in range(held))
+    Backend("default").claim(Wanted(["default"], ["noop"], held, row.pk))
+    return row
+
+
+def beat_for(heartbeat: Heartbeat, clock: Clock, seconds: float) -> None:
+    """Report for so long, as often as one should."""
+    until = clock.now + seconds
+    while clock.now < until:
+        heartbeat.beat()
+        clock.now += heartbeat.interval
+    heartbeat.beat()
+
+
+class TestReports:
+    def test_begin_with_a_row(self, heartbeat: Heartbeat) -> None:
+        heartbeat.beat()
+        row = Worker.objects.get()
+        assert (row.pk, row.queues, row.version) == (heartbeat.worker, ["default"], "0.1.0")
+        assert row.pid > 0
+        assert row.host
+        assert abs(row.last_seen - timezone.now()) < timedelta(minutes=1)
+        assert row.started <= row.held_since < row.started + timedelta(minutes=1)
+
+    def test_go_on_in_that_row(self, heartbeat: Heartbeat) -> None:
+        heartbeat.beat()
+        Worker.objects.update(last_seen=timezone.now() - timedelta(hours=1))
+        heartbeat.beat()
+        assert abs(Worker.objects.get().last_seen - timezone.now()) < timedelta(minutes=1)
+
+    def test_say_since_when_something_is_held(self, heartbeat: Heartbeat, batch: Batch) -> None:
+        heartbeat.beat()
+        Job.objects.create(name="noop")
+        claims = heartbeat.backend.claim(Wanted(["default"], ["noop"], 1, heartbeat.worker))
+        batch.hold(claims)
+        heartbeat.beat()
+        assert Worker.objects.get().held_since == Job.objects.get().started
+
+    def test_come_from_a_thread_and_end_with_the_row(self, heartbeat: Heartbeat) -> None:
+        heartbeat.start()
+        wait_for(Worker.objects.exists)
+        heartbeat.end()
+        assert not Worker.objects.exists()
+
+    def test_go_on_when_the_database_was_away(
+        self, heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch, settings: Settings
+    ) -> None:
+        report, errors = heartbeat._report, iter([OperationalError("gone")])
+
+        def failing() -> None:
+            for error in errors:
+                raise error
+            report()
+
+        monkeypatch.setattr(heartbeat, "_report", failing)
+        heartbeat.start()
+        wait_for(Worker.objects.exists)
+        heartbeat.end()
+
+
+class TestLease:
+    def test_is_had_from_the_first_report_on(
+        self, heartbeat: Heartbeat, batch: Batch, clock: Clock
+    ) -> None:
+        assert batch.lease_until < clock.now
+        heartbeat.beat()
+        assert batch.lease_until == clock.now + 4 * heartbeat.interval
+
+    def test_is_measured_from_before_the_report_was_sent(
+        self, heartbeat: Heartbeat, batch: Batch, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        begin, report = clock.now, heartbeat._report
+
+        def slow() -> None:
+            clock.now += 5
+            report()
+
+        monkeypatch.setattr(heartbeat, "_report", slow)
+        heartbeat.beat()
+        assert batch.lease_until == begin + heartbeat.lease
+
+
+class TestRescue:
+    def test_gives_the_jobs_of_a_silent_worker_to_others(
+        self, heartbeat: Heartbeat, clock: Clock
+    ) -> None:
+        lost = other_worker(silent=41, held=3)
+        beat_for(heartbeat, clock, heartbeat.lease)
+        rows = set(Job.objects.values_list("state", "claim_token", "losses", "attempts"))
+        assert rows == {("READY", None, 1, 1)}
+        assert Worker.objects.filter(pk=lost.pk).exists()  # in case something turns up late
+
+    def test_is_on_the_record(self, heartbeat: Heartbeat, clock: Clock) -> None:
+        other_worker(silent=41, held=1)
+        beat_for(heartbeat, clock, heartbeat.lease)
+        failure = Failure.objects.get()
+        assert (failure.worker, failure.task, failure.attempt) == ("far:7", "tests.tasks.noop", 1)
+        assert failure.exception == "JobLost: The worker far:7, which had the job, was lost."
+
+    def test_leaves_alone_who_has_reported(self, heartbeat: Heartbeat, clock: Clock) -> None:
+        other_worker(silent=20, held=3)
+        beat_for(heartbeat, clock, heartbeat.lease)
+        assert set(Job.objects.values_list("state", "losses")) == {("PROCESSING", 0)}
+
+    def test_waits_until_the_rescuer_knows_that_the_database_was_there(
+        self, heartbeat: Heartbeat, clock: Clock
+    ) -> None:
+        """After an outage all are silent, and who is back first must not take the others' jobs."""
+        other_worker(silent=100, held=1)
+        beat_for(heartbeat, clock, heartbeat.lease - heartbeat.interval)
+        clock.now += 5 * heartbeat.interval  # an outage
+        beat_for(heartbeat, clock, heartbeat.lease - heartbeat.interval)
+        assert Job.objects.get().state == "PROCESSING"
+        beat_for(heartbeat, clock, 2 * heartbeat.interval)
+        assert Job.objects.get().state == "READY"
+
+    def test_does_nothing_to_one_that_has_come_back_meanwhile(self, heartbeat: Heartbeat) -> None:
+        row = other_worker(silent=100, held=1)
+        Worker.objects.filter(pk=row.pk).update(last_seen=timezone.now())
+        assert heartbeat.backend.rescue(row) == 0
+        assert Job.objects.get().state == "PROCESSING"
+
+    def test_leaves_alone_what_was_finished(self, heartbeat: Heartbeat, clock: Clock) -> None:
+        other_worker(silent=41, held=2)
+        done = Job.objects.first()
+        assert done is not None
+        Job.objects.filter(pk=done.pk).update(state="COMPLETE", claim_token=None)
+        beat_for(heartbeat, clock, heartbeat.lease)
+        assert sorted(Job.objects.values_list("state", "losses")) == [("COMPLETE", 0), ("READY", 1)]
+
+    def test_takes_many_in_batches(
+        self, heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("django_dbq.backends.base.RESCUED_AT_ONCE", 2)
+        row = other_worker(silent=41, held=5)
+        assert heartbeat.backend.rescue(row) == 5
+        assert set(Job.objects.values_list("losses", flat=True)) == {1}
+
+    def test_a_lost_worker_is_forgotten_in_the_end(
+        self, heartbeat: Heartbeat, clock: Clock
+    ) -> None:
+        other_worker(silent=REMEMBERED.total_seconds() + 1)
+        beat_for(heartbeat, clock, heartbeat.lease)
+        assert [row.pk for row in Worker.objects.all()] == [heartbeat.worker]
+
+    def test_finds_them_by_an_index(self) -> None:
+        since = timezone.now()
+        jobs = backend_for("default")._held(uuid.uuid4(), since)
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute("SET enable_seqscan = off")
+        assert "django_dbq_job_held" in jobs.explain()
+
+
+class TestUnknownClaims:
+    def test_are_handed_back_and_no_others(self, heartbeat: Heartbeat) -> None:
+        """The answer to a claim did not arrive: the jobs are ours, and nobody knows of it."""
+        Job.objects.bulk_enqueue(Job(name="noop") for _ in range(4))
+        backend, worker = heartbeat.backend, heartbeat.worker
+        [known] = backend.claim(Wanted(["default"], ["noop"], 1, worker))
+        backend.claim(Wanted(["default"], ["noop"], 2, worker))
+        others = backend.claim(Wanted(["default"], ["noop"], 1, uuid.uuid4()))
+        count = backend.hand_back_unknown(worker, since=known.started, tokens={known.token})
+        assert count == 2
+        running = Job.objects.filter(state="PROCESSING").values_list("pk", flat=True)
+        assert set(running) == {known.job_id, others[0].job_id}
+        assert set(Job.objects.filter(state="READY").values_list("attempts", "losses")) == {(0, 0)}
+
+
+def test_how_often_is_a_setting(settings: Settings) -> None:
+    settings.DBQ = {"HEARTBEAT_SECONDS": 0.5}
+    assert conf().lease == 2
