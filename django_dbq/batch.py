@@ -57,6 +57,8 @@ class Batch:
         self.overtaken = False
         #: Whether a suspect is held, beside which nothing else is to be claimed or started.
         self.isolating = False
+        #: How often the database went away so far.
+        self.weather = 0
         #: Until when, by the clock, other workers believe that this one is there.
         self.lease_until = math.inf
         self._closed = False
@@ -65,6 +67,7 @@ class Batch:
         self._running: dict[int, tuple[Claim, float]] = {}
         self._ended: list[Outcome] = []
         self._writing: list[Outcome] = []
+        self._settled: list[Outcome] = []
         #: When the last of the jobs were claimed, by the database's clock.
         self.last_claimed: datetime | None = None
         #: What ``held_since`` is not to go beyond, while a claim may still turn up.
@@ -95,8 +98,8 @@ class Batch:
                 self.bell.ring()
             return claim
 
-    def end(self, outcome: Outcome) -> None:
-        """Keep the outcome of a running job until it is written.
+    def end(self, outcome: Outcome, *, written: bool = False) -> None:
+        """Keep the outcome of a running job until it is written, unless that is done already.
 
         A job whose next task ranks before what is still held makes that go back.
         """
@@ -106,7 +109,7 @@ class Batch:
                 return
             self.seconds += self.clock() - running[1]
             self.ended_count += 1
-            self._ended.append(outcome)
+            (self._settled if written else self._ended).append(outcome)
             self._make_way(outcome.row)
             self.isolating &= bool(self._unstarted or self._running)
             if self.concurrency > 1:
@@ -158,6 +161,12 @@ class Batch:
         with self._lock:
             self._writing, self._ended = self._writing + self._ended, []
             return list(self._writing)
+
+    def take_settled(self) -> list[Outcome]:
+        """Take away the outcomes that were written by those who ran the jobs."""
+        with self._lock:
+            settled, self._settled = self._settled, []
+            return settled
 
     def written(self) -> None:
         """Let go of the outcomes that were taken away: their jobs are held no more."""

@@ -2,15 +2,16 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from django.db import connections
 
+from django_dbq import registry
 from django_dbq.batch import Batch
 from django_dbq.claims import Claim
 from django_dbq.execution import Execution
-from django_dbq.stopping import StopRequests
+from django_dbq.running import JobRunner
 
 
 class TaskThreads:
@@ -21,9 +22,9 @@ class TaskThreads:
     task, and a thread concludes it.
     """
 
-    def __init__(self, batch: Batch, stop: StopRequests) -> None:
+    def __init__(self, batch: Batch, make_runner: Callable[[], JobRunner]) -> None:
+        self.make_runner = make_runner
         self.batch = batch
-        self.stop = stop
         self._loop = asyncio.new_event_loop()
         self._threads: list[threading.Thread] = []
         self._idle = 0
@@ -49,29 +50,40 @@ class TaskThreads:
         thread.start()
 
     def _run_jobs(self) -> None:
+        runner = self.make_runner()
+
+        def run_one(claim: Claim) -> None:
+            with self._lock:
+                self._idle -= 1
+                if not self._idle and len(self._threads) < self.batch.concurrency:
+                    self._add_thread()
+            self._run(claim, runner)
+            with self._lock:
+                self._idle += 1
+
         try:
-            while claim := self.batch.start():
-                with self._lock:
-                    self._idle -= 1
-                    if not self._idle and len(self._threads) < self.batch.concurrency:
-                        self._add_thread()
-                self._run(claim)
-                with self._lock:
-                    self._idle += 1
+            runner.run(run_one)
         finally:
             connections.close_all()
 
-    def _run(self, claim: Claim) -> None:
-        execution = Execution(claim, self.stop)
+    def _run(self, claim: Claim, runner: JobRunner) -> None:
+        if registry.get(claim.job_name).atomic:  # its transaction is this thread's
+            runner.run_one(claim)
+            return
+        execution = runner.execution(claim)
         if (coroutine := execution.begin()) is None:
-            self.batch.end(execution.conclude())
+            runner.batch.end(execution.conclude())
         else:
-            asyncio.run_coroutine_threadsafe(self._await(execution, coroutine), self._loop)
+            execution.settle = None  # its connections are those of other threads
+            waiting = self._await(execution, coroutine, runner.batch)
+            asyncio.run_coroutine_threadsafe(waiting, self._loop)
 
-    async def _await(self, execution: Execution, coroutine: Coroutine[Any, Any, object]) -> None:
+    async def _await(
+        self, execution: Execution, coroutine: Coroutine[Any, Any, object], batch: Batch
+    ) -> None:
         try:
             await execution.awaited(coroutine)
         except BaseException as error:  # noqa: BLE001 - SystemExit must not end the event loop
             execution.raised = error
         # Hooks may use the database, which has no place in an event loop.
-        self.batch.end(await asyncio.to_thread(execution.conclude))
+        batch.end(await asyncio.to_thread(execution.conclude))

@@ -124,6 +124,7 @@ class Dispatcher:
         self._uncertain_until = now + UNCERTAIN_SECONDS
         self._next_sweep = now
         self.batch.frozen_since = self.batch.held_since
+        self.batch.weather += 1
         self._promising = True
         with suppress(Error):
             connections[self.backend.using].close()
@@ -225,8 +226,10 @@ class Dispatcher:
         if self._promising and now >= self._next_promotion:
             self._promote(now)
         room = self._room()
-        ended = self.batch.take_ended()
-        self._promising |= any(outcome.row.state in Job.WAITING for outcome in ended)
+        ended, settled = self.batch.take_ended(), self.batch.take_settled()
+        self._promising |= any(o.row.state in Job.WAITING for o in (*ended, *settled))
+        if settled:
+            self._count(settled, [])
         if not self._promising or room < 1:
             self._finish(ended)
             self.batch.written()
@@ -282,6 +285,8 @@ class Dispatcher:
     def _write(self) -> None:
         self._finish(self.batch.take_ended())
         self.batch.written()
+        if settled := self.batch.take_settled():
+            self._count(settled, [])
 
     def _sweep(self) -> None:
         """Hand back the jobs that are ours by the table, and that we know nothing of."""

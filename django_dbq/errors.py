@@ -12,6 +12,7 @@ DBQError
 │   ├── Snooze          run the task again, which does not count as a try
 │   └── Discard         give the job up, whatever its retries say
 ├── TaskTimeout         raised in a task that took longer than its timeout
+├── OpenTransaction     a transaction that a task has left open
 ├── JobLost             a job whose worker died once too often
 └── JobCancelled        a job that somebody cancelled
 """
@@ -104,6 +105,10 @@ class TaskTimeout(DBQError):
         """Return the error for a timeout of so many seconds."""
         unit = "second" if seconds == 1 else "seconds"
         return cls(f"The task took longer than its timeout of {seconds:.12g} {unit}.")
+
+
+class OpenTransaction(DBQError):
+    """The task left a transaction open, so that nothing of what it wrote there was kept."""
 
 
 class JobLost(DBQError):

@@ -26,6 +26,10 @@ logger = logging.getLogger(__name__)
 _READY, _COMPLETE, _FAILED = "READY", "COMPLETE", "FAILED"
 
 
+#: Is told what a task has raised, if anything, and looks at what it has left behind.
+Settle = Callable[[BaseException | None], None]
+
+
 def release(claim: Claim) -> Outcome:
     """Return the outcome of a claim that is handed back as it was: its task was not run."""
     first = claim.row.next_task in ("", registry.get(claim.job_name).tasks[0])
@@ -49,12 +53,13 @@ class Execution:
 
     It comes in parts, since a task that is a coroutine is awaited in between, wherever the worker
     does that. ``stop_requests``: true as soon as the worker is asked to stop, for the task to see.
+    ``settle``: called behind the task; raises if that has left something that spoils its success.
     ``clock``: seconds, for durations only. ``raised``: what the task raised.
     """
 
     __slots__ = (
         "accepted", "attempts", "begun", "claim", "clock", "error", "failure", "job", "losses",
-        "raised", "spec", "task", "unreadable",
+        "raised", "settle", "spec", "task", "unreadable",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +67,7 @@ class Execution:
         claim: Claim,
         stop_requests: object = False,
         *,
+        settle: Settle | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.claim = claim
@@ -69,6 +75,7 @@ class Execution:
         self.task = claim.row.next_task
         self.attempts = claim.attempts
         self.losses = claim.losses
+        self.settle = settle
         self.clock = clock
         self.begun = clock()
         self.raised: BaseException | None = None
@@ -86,12 +93,16 @@ class Execution:
 
     def run(self) -> Outcome:
         """Run it all, and return what it came to."""
+        self.run_task()
+        return self.conclude()
+
+    def run_task(self) -> None:
+        """Run the pre-task hook and the task to its end, also if that is a coroutine."""
         if (coroutine := self.begin()) is not None:
             try:
                 async_to_sync(self.awaited)(coroutine)
             except BaseException as error:  # noqa: BLE001 - SystemExit must not end the worker
                 self.raised = error
-        return self.conclude()
 
     def begin(self) -> Coroutine[Any, Any, object] | None:
         """Run the pre-task hook and the task; return the task's coroutine, if it is one."""
@@ -112,15 +123,21 @@ class Execution:
         else:
             await awaited_within(coroutine, seconds)
 
+    def check(self) -> None:
+        """Take over what the task has changed; what is amiss counts as raised by the task."""
+        try:
+            if self.settle is not None:
+                self.settle(self.raised)
+            if self.raised is None:
+                self._accept()
+        except BaseException as error:  # noqa: BLE001 - what a task leaves may raise anything
+            self.raised = self.raised or error
+
     def conclude(self) -> Outcome:
         """Run the hooks that follow the task, and return what it came to."""
         if self.unreadable is not None:
             return self._unread(self.unreadable)
-        if self.raised is None:
-            try:
-                self._accept()
-            except BaseException as error:  # noqa: BLE001 - what a task leaves may raise anything
-                self.raised = error
+        self.check()
         if self.raised is None:
             self._advance()
         else:
@@ -129,6 +146,11 @@ class Execution:
             self._run_hook(self.spec.post_task_hook, "post_task_hook", self.job)
         self._log("task_finished")
         return self._outcome()
+
+    def begin_again(self) -> None:
+        """Forget the outcome, which could not be committed: the job is as it was when claimed."""
+        self.job.state, self.job.next_task = self.claim.row.state, self.task
+        self.attempts, self.losses = self.claim.attempts, self.claim.losses
 
     def _refuse_if_over(self) -> None:
         """Raise where no task is to be started any more: the job is at its end by other means."""

@@ -14,9 +14,9 @@ from django_dbq.batch import LARGEST_BATCH, Batch
 from django_dbq.bell import Bell
 from django_dbq.concurrency import TaskThreads
 from django_dbq.dispatcher import Dispatcher
-from django_dbq.execution import Execution
 from django_dbq.heartbeat import Heartbeat
 from django_dbq.limits import Limits, Tally
+from django_dbq.running import JobRunner
 from django_dbq.stopping import StopRequests
 from django_dbq.wakeup import WakeUp, wakeup_for
 
@@ -82,6 +82,7 @@ class Worker:
 
     def _run_with_dispatcher(self) -> None:
         self.backend.prepare_process()
+        connections.close_all()  # many a task has no use for one
         heartbeat = Heartbeat(
             worker=self.id,
             queues=self.dispatcher.queues,
@@ -94,10 +95,9 @@ class Worker:
         thread.start()
         try:
             if self.batch.concurrency > 1:
-                TaskThreads(self.batch, self.stop).run()
+                TaskThreads(self.batch, self._runner).run()
             else:
-                while claim := self.batch.start():
-                    self.batch.end(Execution(claim, self.stop).run())
+                self._runner().run()
         finally:
             self.dispatcher.end()
             thread.join()
@@ -105,11 +105,17 @@ class Worker:
         if self.dispatcher.error is not None:
             raise self.dispatcher.error
 
+    def _runner(self) -> JobRunner:
+        return JobRunner(
+            batch=self.batch, stop=self.stop, backend=self.backend, is_guest=self._is_alone
+        )
+
     def _run_alone(self) -> None:
         """Take turns with the dispatcher in one thread, and claim one by one."""
+        runner = self._runner()
         while not self.batch.closed:
             while claim := self.batch.start(wait=False):
-                self.batch.end(Execution(claim, self.stop).run())
+                runner.run_one(claim)
             if not self.dispatcher.turn() and not self.batch.unstarted and not self.batch.closed:
                 self.dispatcher.wait()
 

@@ -9,11 +9,11 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from django_dbq.errors import Discard, Retry, Snooze
-from django_dbq.models import Job
+from django_dbq.models import Failure, Job
 
 #: What ran in this process; the fixture ``events`` empties it for each test.
 events: list[str] = []
@@ -303,6 +303,17 @@ def ask(job: Job) -> None:
         raise requests[job.workspace["ask"]]
 
 
+def leave_transaction_open(job: Job) -> None:
+    connection.ensure_connection()
+    transaction.set_autocommit(False)
+    Job.objects.filter(pk=job.pk).update(priority=9)
+
+
+def break_connection(job: Job) -> None:
+    connection.ensure_connection()
+    connection.connection.close()
+
+
 def too_slow(job: Job) -> None:
     record("slow")
     time.sleep(60)
@@ -311,6 +322,25 @@ def too_slow(job: Job) -> None:
 async def too_slow_async(job: Job) -> None:
     record("slow")
     await asyncio.sleep(60)
+
+
+def write_an_effect(job: Job) -> None:
+    """Leave an effect in the jobs' database: a row."""
+    record(f"effect {job.attempts}")
+    Failure.objects.create(
+        job=job,
+        failed=timezone.now(),
+        worker="x",
+        task="effect",
+        attempt=1,
+        exception="",
+        traceback="",
+    )
+    if job.workspace.get("fail"):
+        raise ValueError("after the effect")
+    if job.workspace.get("lose"):
+        Job.objects.using("default").filter(pk=job.pk).update(state="READY", run_after=None)
+        job.workspace["lose"] = False
 
 
 def cancel_itself(job: Job) -> None:

@@ -1,0 +1,105 @@
+"""The database connections that tasks use, as each task ought to find them."""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from django.db import Error, connections
+from django.db.backends.signals import connection_created
+
+from django_dbq.errors import OpenTransaction, TaskTimeout
+
+#: Seconds without a task after which a connection is asked whether it still works.
+IDLE_SECONDS = 1.0
+
+
+class TaskConnections:
+    """Keeps what one task, or the network, did to its thread's connections from the next one.
+
+    Made in that thread. ``clock``: seconds, for durations only.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self._last_used = clock()
+        self._thread = threading.get_ident()
+        # To ask Django for them behind each task would take longer than many a task.
+        self._connections: list[Any] = [*connections.all(initialized_only=True)]
+        connection_created.connect(self._note)
+
+    def _note(self, *, connection: Any, **_: object) -> None:
+        if threading.get_ident() == self._thread and connection not in self._connections:
+            self._connections.append(connection)
+
+    def refresh(self, *, is_weather: bool = False) -> None:
+        """Let go of connections that do not work any more, before a task finds out.
+
+        ``is_weather``: whether the database was away since the last task; else only connections
+        that were idle for long are looked at.
+        """
+        now = self.clock()
+        if is_weather or now - self._last_used > IDLE_SECONDS:
+            for connection in self._connections:
+                if connection.connection is not None and not connection.in_atomic_block:
+                    connection.errors_occurred = True
+                    connection.close_if_unusable_or_obsolete()
+        self._last_used = now
+
+    def settle(self, raised: BaseException | None) -> None:
+        """Take back what a task has left undone; ``raised`` is what it raised, if anything.
+
+        Raises ``OpenTransaction`` if that is a transaction, which takes what the task wrote with
+        it. A connection on which there were errors is closed if it does not work any more.
+        """
+        left_open: list[str] = []
+        for connection in self._connections:
+            if connection.connection is None:
+                continue
+            if _is_broken(connection):
+                _close(connection)
+            elif _is_in_transaction(connection):
+                left_open.append(connection.alias)
+                _close(connection)
+            elif isinstance(raised, TaskTimeout):
+                _close(connection)  # it may have come in the middle of an answer
+            elif connection.errors_occurred:
+                connection.close_if_unusable_or_obsolete()
+        if left_open:
+            raise OpenTransaction(
+                f"The task left a transaction open in the database {', '.join(left_open)}, which"
+                " was rolled back: end what you begin, or use transaction.atomic()."
+            )
+
+
+def _close(connection: Any) -> None:
+    connection.in_atomic_block = False  # or it would only pretend to close
+    with suppress(Error):  # MySQL's will not be closed twice
+        connection.close()
+
+
+def _is_broken(connection: Any) -> bool:
+    """Return whether the driver knows that the connection is closed."""
+    raw = connection.connection
+    match connection.vendor:
+        case "postgresql":
+            return bool(raw.closed)
+        case "mysql":
+            return not raw.open
+        case "sqlite":
+            try:
+                return bool(raw.total_changes < 0)
+            except connection.Database.Error:
+                return True
+        case _:
+            return False
+
+
+def _is_in_transaction(connection: Any) -> bool:
+    if connection.in_atomic_block or not connection.autocommit:
+        return True
+    raw = connection.connection
+    if connection.vendor == "postgresql":
+        return bool(raw.info.transaction_status)
+    return bool(getattr(raw, "in_transaction", False))

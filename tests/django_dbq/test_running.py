@@ -1,0 +1,144 @@
+"""Jobs in a worker's thread: transactions that are the task's, and those that it leaves behind."""
+
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, OperationalError, connection, transaction
+from pytest_django import Settings
+
+from django_dbq.claims import Outcome
+from django_dbq.limits import Limits, Tally
+from django_dbq.models import Failure, Job
+from django_dbq.worker import Worker
+from tests import tasks
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+EFFECT = "tests.tasks.write_an_effect"
+
+
+@pytest.fixture(autouse=True)
+def events(events: list[str]) -> list[str]:
+    return events
+
+
+def worker(**options: Any) -> Worker:
+    limits = Limits(rate=0, burst=True)
+    return Worker(queues=["default"], using="default", limits=limits, **options)
+
+
+def effects() -> int:
+    return Failure.objects.filter(task="effect").count()
+
+
+def reload(job: Job) -> Job:
+    job.refresh_from_db()
+    return job
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+class TestAtomicJobs:
+    @pytest.fixture(autouse=True)
+    def _jobs(self, settings: Settings) -> None:
+        settings.JOBS = {
+            "atomic": {"tasks": [EFFECT, "tests.tasks.noop"], "atomic": True},
+            "plain": [EFFECT],
+            "hooked": {
+                "tasks": [EFFECT],
+                "atomic": True,
+                "failure_hook": "tests.tasks.failure_hook",
+                "post_task_hook": "tests.tasks.post_task_hook",
+                "retries": 1,
+            },
+            "async": {"tasks": ["tests.tasks.hold_async"], "atomic": True},
+        }
+
+    def test_effect_and_outcome_are_there_together(self, concurrency: int) -> None:
+        job = Job.objects.create(name="atomic")
+        assert worker(concurrency=concurrency).run() == Tally(complete=1, failed=0)
+        assert (reload(job).state, effects()) == ("COMPLETE", 1)
+
+    def test_of_a_task_that_raises_nothing_is_left(self, concurrency: int) -> None:
+        job = Job.objects.create(name="atomic", workspace={"fail": True})
+        plain = Job.objects.create(name="plain", workspace={"fail": True})
+        worker(concurrency=concurrency).run()
+        assert (reload(job).state, reload(plain).state) == ("FAILED", "FAILED")
+        assert [f.job_id for f in Failure.objects.filter(task="effect")] == [plain.pk]
+
+    def test_of_a_task_whose_job_was_lost_meanwhile_nothing_is_left(
+        self, concurrency: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Somebody sets the job back while it runs; the first run is undone, the second counts."""
+        job = Job.objects.create(name="plain")
+        Job.objects.update(name="atomic")
+        own = worker(concurrency=concurrency)
+        finish, runs = own.backend.finish, iter([True])
+
+        def finish_late(outcomes: list[Outcome]) -> list[Outcome]:
+            if next(runs, False):
+                Job.objects.filter(pk=job.pk).update(state="READY")
+            return finish(outcomes)
+
+        monkeypatch.setattr(own.backend, "finish", finish_late)
+        assert own.run() == Tally(complete=1, failed=0)
+        assert (reload(job).state, effects()) == ("COMPLETE", 1)
+
+    def test_hooks_run_outside_of_what_is_undone(self, concurrency: int) -> None:
+        job = Job.objects.create(name="hooked", workspace={"fail": True})
+        worker(concurrency=concurrency).run()
+        assert (reload(job).state, effects()) == ("READY", 0)
+        assert tasks.events == ["effect 1", "post_task_hook READY"]
+
+    @pytest.mark.parametrize("error", [IntegrityError, OperationalError])
+    def test_a_commit_that_fails_leaves_nothing(
+        self, concurrency: int, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+    ) -> None:
+        """A constraint fails the job; that the database went away is as if the worker had died."""
+        job = Job.objects.create(name="hooked", workspace={"fail": False})
+        own = worker(concurrency=concurrency)
+        finish, runs = own.backend.finish, iter([True])
+
+        def failing(outcomes: list[Outcome]) -> list[Outcome]:
+            late = finish(outcomes)
+            if next(runs, False):
+                raise error("at the commit")
+            return late
+
+        monkeypatch.setattr(own.backend, "finish", failing)
+        own.run()
+        reload(job)
+        if error is IntegrityError:
+            assert (job.state, job.attempts, effects()) == ("READY", 1, 0)
+            assert "at the commit" in str(job.error)
+        else:
+            assert (job.state, job.losses, effects()) == ("COMPLETE", 1, 1)
+
+
+class TestWhatTasksLeaveBehind:
+    def test_an_open_transaction_fails_its_job_alone(self, settings: Settings) -> None:
+        settings.JOBS = {
+            "leaving": ["tests.tasks.leave_transaction_open"],
+            "query": ["tests.tasks.query"],
+        }
+        job = Job.objects.create(name="leaving", priority=1)
+        Job.objects.create(name="query")
+        assert worker().run() == Tally(complete=1, failed=1)
+        assert "OpenTransaction: The task left a transaction open" in str(reload(job).error)
+        assert job.priority == 1
+
+    def test_a_broken_connection_is_no_other_tasks_trouble(self, settings: Settings) -> None:
+        settings.JOBS = {
+            "breaking": ["tests.tasks.break_connection"],
+            "query": ["tests.tasks.query"],
+        }
+        for name in ("breaking", "query", "breaking", "query"):
+            Job.objects.create(name=name)
+        assert worker().run().complete == 4
+
+
+def test_what_is_the_callers_is_left_alone(settings: Settings) -> None:
+    settings.JOBS = {"query": ["tests.tasks.query"]}
+    with transaction.atomic():
+        Job.objects.create(name="query")
+        assert worker().run() == Tally(complete=1, failed=0)
+        assert connection.in_atomic_block
