@@ -6,29 +6,35 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from queue import Empty, SimpleQueue
 from types import FrameType
 
-from django_dbq.bell import Bell
+from django_dbq.bell import Bell, pipe_of, wait_for_files
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 #: Seconds that a second request gives the worker to hand back what it has.
 PATIENCE = 5
+#: The exit status of a worker that did not wait for its tasks to end.
+CUT_SHORT = 1
+
+_LOOK, _END = b"\xfe", b"\xff"
 
 
 class StopRequests:
     """How often this process was asked to stop; each request rings the bell.
 
-    A signal handler runs between any two instructions of the main thread, so this one only counts,
-    puts and rings: locks might be held by the very code that it interrupts, while
-    ``SimpleQueue.put`` may even interrupt itself.
+    The system writes the number of each signal to a pipe, which a thread reads: so a request is
+    heard while the main thread is busy in C, where no handler of Python's could run, and nothing
+    has to be done between two of its instructions. ``grace``: seconds after which the first
+    request counts as a second one; None for never.
     """
 
-    def __init__(self, bell: Bell) -> None:
+    def __init__(self, bell: Bell, *, grace: float | None = None) -> None:
         self.bell = bell
+        self.grace = grace
         self.count = 0
-        self._first = 0.0
-        self._counts: SimpleQueue[int] = SimpleQueue()
+        self._first = self._second = 0.0
+        self._reader, self._writer = pipe_of(self)
+        os.set_blocking(self._writer, False)
 
     def __bool__(self) -> bool:
         return self.count > 0
@@ -38,11 +44,14 @@ class StopRequests:
         """For how long there has been a request; 0 if there is none."""
         return time.monotonic() - self._first if self.count else 0.0
 
-    def request(self, signum: int = signal.SIGTERM, _: FrameType | None = None) -> None:
-        """Ask the worker to stop; asked again, to leave at once. This is the signal handler."""
-        self._first = self._first or time.monotonic()
+    def request(self) -> None:
+        """Ask the worker to stop; asked again, to leave at once."""
+        now = time.monotonic()
+        self._first = self._first or now
         self.count += 1
-        self._counts.put(self.count)
+        if self.count == 2:
+            self._second = now
+        os.write(self._writer, _LOOK)
         self.bell.ring()
 
     @contextmanager
@@ -55,28 +64,45 @@ class StopRequests:
         thread = threading.Thread(target=self._watch, name="dbq-stop", daemon=True)
         thread.start()
         is_main = threading.current_thread() is threading.main_thread()
-        previous = {number: signal.signal(number, self.request) for number in SIGNALS if is_main}
+        previous = {number: signal.signal(number, _hear) for number in SIGNALS if is_main}
+        pipe = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False) if is_main else -1
         try:
             yield
         finally:
+            if is_main:
+                signal.set_wakeup_fd(pipe)
             for number, handler in previous.items():
                 signal.signal(number, handler)
-            self._counts.put(0)
+            os.write(self._writer, _END)
             thread.join()
 
     def _watch(self) -> None:
-        """Leave, if who was asked to leave at once does not: the database may not answer it."""
-        while count := self._counts.get():
-            if count > 1:
-                try:
-                    ended = self._counts.get(timeout=PATIENCE) == 0
-                except Empty:
-                    ended = False
-                if not ended:
-                    leave_at_once()
-                return
+        """Count the requests; leave, if who was asked to leave at once does not."""
+        while _END not in (heard := self._heard()):
+            for number in heard:
+                if number in SIGNALS:
+                    self.request()
+            if heard:
+                continue
+            if self.count > 1:  # the database may not answer, or the main thread not come back
+                leave_at_once()
+            self.request()
+
+    def _heard(self) -> bytes:
+        """Return what the pipe has; nothing, when the time for what was asked is over."""
+        until = None
+        if self.count > 1:
+            until = self._second + PATIENCE
+        elif self.count and self.grace is not None:
+            until = self._first + self.grace
+        seconds = None if until is None else max(0.0, until - time.monotonic())
+        return os.read(self._reader, 4096) if wait_for_files(seconds, self._reader) else b""
+
+
+def _hear(number: int, frame: FrameType | None) -> None:
+    """Do nothing: a handler there must be, for the signal to be written to the pipe."""
 
 
 def leave_at_once() -> None:
     """End the process without waiting for the tasks that run in it."""
-    os._exit(1)
+    os._exit(CUT_SHORT)

@@ -27,7 +27,8 @@ class Worker:
     With ``concurrency`` the tasks run in threads, and the calling one waits for signals.
 
     ``queues``: served in this order. ``using``: the database. ``limits``: what to keep to, and when
-    to end. ``concurrency``: how many tasks to run at once. ``worker_id``: as the rows name it.
+    to end. ``concurrency``: how many tasks to run at once. ``grace``: for how many seconds the
+    running tasks may go on when the worker is asked to stop. ``worker_id``: as the rows name it.
     ``on_progress``: called after each batch with the tally so far. ``clock``: seconds, for
     durations only; what is due is asked of the database.
     """
@@ -39,13 +40,14 @@ class Worker:
         using: str,
         limits: Limits | None = None,
         concurrency: int = 1,
+        grace: float | None = None,
         worker_id: uuid.UUID | None = None,
         on_progress: Callable[[Tally], None] = lambda tally: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.id = worker_id or uuid.uuid4()
         self.bell = Bell()
-        self.stop = StopRequests(self.bell)
+        self.stop = StopRequests(self.bell, grace=grace)
         self.batch = Batch(queues=queues, bell=self.bell, concurrency=concurrency, clock=clock)
         connection = connections[using]
         # What the calling thread has not committed, or has in memory, no other thread sees.

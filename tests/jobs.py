@@ -6,6 +6,7 @@ JOBS: dict[str, object] = {
     "hold_async": ["tests.tasks.hold_async"],
     "fail_async": ["tests.tasks.fail_async"],
     "exit_async": ["tests.tasks.exit_async"],
+    "hash_for_long": ["tests.tasks.hash_for_long"],
     "kill_own_worker": ["tests.tasks.kill_own_worker"],
     "nap": ["tests.tasks.nap"],
     "note": ["tests.tasks.note"],

@@ -1,6 +1,7 @@
 """Tasks and hooks of the tests' jobs. What they do is noted in ``events``, in order."""
 
 import asyncio
+import hashlib
 import os
 import signal
 import sys
@@ -73,6 +74,12 @@ async def hold_async(job: Job) -> None:
 async def fail_async(job: Job) -> None:
     await asyncio.sleep(0)
     raise ValueError("the async task failed")
+
+
+def hash_for_long(job: Job) -> None:
+    """Be in C, without the interpreter, for longer than any test waits."""
+    record(f"hashing {job.id} by {os.getpid()}")
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
 
 
 def kill_own_worker(job: Job) -> None:

@@ -102,6 +102,33 @@ def test_the_second_signal_loses_no_outcome(
     assert states() == {"COMPLETE": 10, "NEW": 1}
 
 
+def test_a_request_to_stop_is_heard_while_a_task_is_in_c(
+    worker_process: StartWorker, record: Path
+) -> None:
+    """Python would run no handler before the task comes back."""
+    job = Job.objects.create(name="hash_for_long")
+    worker = worker_process("--rate_limit", "0", "--grace", "0.5")
+    wait_for(lambda: "hashing" in record.read_text())
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 1
+    job.refresh_from_db()
+    assert (job.state, job.attempts, job.claim_token) == (Job.STATES.NEW, 0, None)
+
+
+def test_a_task_that_ends_within_the_grace_ends_the_worker_well(
+    worker_process: StartWorker, record: Path, tmp_path: Path
+) -> None:
+    go_on = tmp_path / "go on"
+    Job.objects.create(name="wait_for_file", workspace={"file": str(go_on)})
+    worker = worker_process("--rate_limit", "0", "--grace", "60")
+    wait_for(lambda: "waiting" in record.read_text())
+    worker.signal(signal.SIGTERM)
+    wait_for(lambda: states()["STOPPING"] == 1)
+    go_on.touch()
+    assert worker.wait() == 0
+    assert states() == {"COMPLETE": 1}
+
+
 def test_a_worker_keeps_a_row_while_it_lives(worker_process: StartWorker) -> None:
     worker = worker_process("default", "mail", "--rate_limit", "0")
     wait_for(Worker.objects.exists)

@@ -73,6 +73,13 @@ class Command(BaseCommand):
             help="End after N seconds, when the running tasks have ended. With --processes the"
             " process is replaced.",
         )
+        parser.add_argument(
+            "--grace",
+            type=at_least_zero,
+            metavar="SECONDS",
+            help="How long the running tasks may go on when the worker is asked to stop, before"
+            " their jobs are handed back (default: as long as they take).",
+        )
         parser.add_argument("--database", help="The database, which the routers choose otherwise.")
 
     def handle(
@@ -86,6 +93,7 @@ class Command(BaseCommand):
         processes: int,
         max_jobs: int | None,
         max_seconds: float | None,
+        grace: float | None,
         database: str | None,
         **options: Any,
     ) -> None:
@@ -97,6 +105,7 @@ class Command(BaseCommand):
             seconds=None if max_seconds is None else at_least_zero(max_seconds),
         )
         concurrency, processes = at_least_one(concurrency), at_least_one(processes)
+        grace = None if grace is None else at_least_zero(grace)
         using = database or router.db_for_write(Job)
         self.stdout.write(_announcement(queues, limits.rate))
         if dry_run:
@@ -109,6 +118,7 @@ class Command(BaseCommand):
                 using=using,
                 limits=limits,
                 concurrency=concurrency,
+                grace=grace,
                 worker_id=worker_id,
             )
 
