@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import timedelta
 from inspect import iscoroutine
 from typing import Any
@@ -13,6 +13,7 @@ from asgiref.sync import async_to_sync
 from django_dbq import registry
 from django_dbq.claims import Claim, FailedAttempt, Outcome
 from django_dbq.conf import conf
+from django_dbq.deadlines import Deadlines
 from django_dbq.edits import accept_edits
 from django_dbq.errors import DBQError, InvalidJob, JobCancelled, JobLost, Snooze, UnknownTask
 from django_dbq.logs import logfmt
@@ -54,12 +55,13 @@ class Execution:
     It comes in parts, since a task that is a coroutine is awaited in between, wherever the worker
     does that. ``stop_requests``: true as soon as the worker is asked to stop, for the task to see.
     ``settle``: called behind the task; raises if that has left something that spoils its success.
-    ``clock``: seconds, for durations only. ``raised``: what the task raised.
+    ``deadlines``: where to note until when the task has time, if anybody looks. ``clock``: seconds,
+    for durations only. ``raised``: what the task raised.
     """
 
     __slots__ = (
-        "accepted", "attempts", "begun", "claim", "clock", "error", "failure", "job", "losses",
-        "raised", "settle", "spec", "task", "unreadable",
+        "accepted", "attempts", "begun", "claim", "clock", "deadlines", "error", "failure", "job",
+        "losses", "raised", "settle", "spec", "task", "unreadable",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +70,7 @@ class Execution:
         stop_requests: object = False,
         *,
         settle: Settle | None = None,
+        deadlines: Deadlines | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.claim = claim
@@ -76,6 +79,7 @@ class Execution:
         self.attempts = claim.attempts
         self.losses = claim.losses
         self.settle = settle
+        self.deadlines = deadlines
         self.clock = clock
         self.begun = clock()
         self.raised: BaseException | None = None
@@ -120,7 +124,8 @@ class Execution:
         seconds = self.spec.timeout_of(self.task)
         if seconds is None:
             await coroutine
-        else:
+            return
+        with self._deadline(seconds):
             await awaited_within(coroutine, seconds)
 
     def check(self) -> None:
@@ -175,10 +180,13 @@ class Execution:
             if spec.pre_task_hook:
                 self._call_hook(spec.pre_task_hook, job)
             return task(job)
-        with time_limit(seconds):
+        with self._deadline(seconds), time_limit(seconds):
             if spec.pre_task_hook:
                 self._call_hook(spec.pre_task_hook, job)
             return task(job)
+
+    def _deadline(self, seconds: float) -> AbstractContextManager[None]:
+        return self.deadlines.task(seconds) if self.deadlines is not None else nullcontext()
 
     def _advance(self) -> None:
         """Let the job wait for its next task, or be COMPLETE, unless the task set its state."""

@@ -8,6 +8,7 @@ from django_dbq import registry
 from django_dbq.backends import Backend
 from django_dbq.batch import Batch
 from django_dbq.claims import Claim, Outcome
+from django_dbq.deadlines import Deadlines
 from django_dbq.execution import Execution, release
 from django_dbq.stopping import StopRequests
 from django_dbq.task_connections import TaskConnections
@@ -17,7 +18,8 @@ from django_dbq.weather import WEATHER
 class JobRunner:
     """Runs the jobs of a batch in the calling thread, until no more will come.
 
-    ``is_guest``: whether the thread's connections are the caller's, and not to be touched.
+    ``deadlines``: where tasks with a timeout note until when they have time. ``is_guest``: whether
+    the thread's connections are the caller's, and not to be touched.
     """
 
     def __init__(
@@ -26,11 +28,13 @@ class JobRunner:
         batch: Batch,
         stop: StopRequests,
         backend: Backend,
+        deadlines: Deadlines | None = None,
         is_guest: bool = False,
     ) -> None:
         self.batch = batch
         self.stop = stop
         self.backend = backend
+        self.deadlines = deadlines
         self.connections = TaskConnections()
         self.settle = None if is_guest else self.connections.settle
         self._weather = batch.weather
@@ -53,7 +57,7 @@ class JobRunner:
     def execution(self, claim: Claim, *, is_atomic: bool = False) -> Execution:
         """Return the execution of that claim in this thread."""
         settle = None if is_atomic else self.settle
-        return Execution(claim, self.stop, settle=settle)
+        return Execution(claim, self.stop, settle=settle, deadlines=self.deadlines)
 
     def run_atomically(self, claim: Claim) -> None:
         """Run a job whose task's writes are committed together with its outcome, or not at all."""

@@ -1,6 +1,7 @@
 """``--processes N``: workers as child processes, kept at their number."""
 
 import logging
+import math
 import os
 import signal
 import sys
@@ -14,9 +15,10 @@ from typing import NamedTuple, NoReturn
 from django.db import connections
 
 from django_dbq.backends import backend_for
+from django_dbq.deadlines import Deadlines
 from django_dbq.logs import logfmt
 from django_dbq.models import Worker
-from django_dbq.stopping import SIGNALS
+from django_dbq.stopping import PATIENCE, SIGNALS
 
 logger = logging.getLogger(__name__)
 
@@ -29,29 +31,41 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30
 
 
 class Child(NamedTuple):
-    """A worker process: the id by which rows name it, and when it was started."""
+    """A worker process: the id by which rows name it, when it was started, what it must keep."""
 
     worker_id: uuid.UUID
     begun: float
+    deadlines: Deadlines
 
 
 class Supervisor:
     """Runs workers in processes of their own, and replaces those that die.
 
-    ``processes``: how many. ``work``: runs the worker of that id, in its process. ``using``: the
-    database. ``replacing``: whether a worker that has ended by itself, without an error, is
+    ``processes``: how many. ``work``: runs the worker of that id, in its process; its tasks note
+    their deadlines, and it is killed when one is over. ``using``: the
+    database. ``grace``: for how many seconds running tasks may go on when asked to stop.
+    ``replacing``: whether a worker that has ended by itself, without an error, is
     replaced as well. What a dead worker held is handed on at once. Signals are passed on. The
     terminal's Ctrl-C reaches the supervisor alone, so that a worker hears of it once.
     """
 
     def __init__(
-        self, *, processes: int, work: Callable[[uuid.UUID], object], using: str, replacing: bool
+        self,
+        *,
+        processes: int,
+        work: Callable[[uuid.UUID, Deadlines], object],
+        using: str,
+        replacing: bool,
+        grace: float | None = None,
     ) -> None:
         self.wanted = processes
         self.work = work
         self.using = using
         self.replacing = replacing
-        self.stopping = False
+        self.grace = grace
+        self.requests = 0
+        #: When a worker that was asked to stop, and is still there, is killed.
+        self._kill_at = math.inf
         self.failed = False
         self._children: dict[int, Child] = {}
         self._pause = 0.0
@@ -64,11 +78,13 @@ class Supervisor:
         previous = {number: signal.signal(number, self._pass_on) for number in SIGNALS}
         try:
             while self.wanted:
-                if self.stopping:
+                if self.requests:
                     self.wanted = len(self._children)
+                    self._kill_those_stuck()
                 elif len(self._children) < self.wanted and time.monotonic() >= self._next_start:
                     self._start()
                     continue
+                self._kill_those_overdue()
                 if not self._reap():
                     time.sleep(INTERVAL)
         finally:
@@ -79,17 +95,17 @@ class Supervisor:
         return int(self.failed)
 
     def _start(self) -> None:
-        worker_id = uuid.uuid4()
+        worker_id, deadlines = uuid.uuid4(), Deadlines()
         connections.close_all()  # no two processes may share one
         # A signal between the fork and the note of the child would be passed on to all others.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         pid = os.fork()
         if pid == 0:
-            self._be_worker(worker_id)
-        self._children[pid] = Child(worker_id, time.monotonic())
+            self._be_worker(worker_id, deadlines)
+        self._children[pid] = Child(worker_id, time.monotonic(), deadlines)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
-    def _be_worker(self, worker_id: uuid.UUID) -> NoReturn:
+    def _be_worker(self, worker_id: uuid.UUID, deadlines: Deadlines) -> NoReturn:
         """Run a worker in this process, which has just been forked, and end it."""
         status = 1
         try:
@@ -99,7 +115,7 @@ class Supervisor:
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             threading.Thread(target=self._end_with_supervisor, daemon=True).start()
-            self.work(worker_id)
+            self.work(worker_id, deadlines)
             status = 0
         except BaseException:
             logger.exception("%s", logfmt(event="worker_failed", pid=os.getpid()))
@@ -120,12 +136,12 @@ class Supervisor:
         child = self._children.pop(pid)
         code = os.waitstatus_to_exitcode(status)
         # One that was asked to stop before it listened to signals had not claimed anything yet.
-        if code == 0 or (self.stopping and -code in SIGNALS):
-            self.wanted -= not (self.replacing and not self.stopping)
+        if code == 0 or (self.requests and -code in SIGNALS):
+            self.wanted -= not (self.replacing and not self.requests)
             return True
         logger.error("%s", logfmt(event="worker_died", pid=pid, exit_status=code))
         has_worked = self._rescue(child)
-        self.failed |= self.stopping
+        self.failed |= self.requests > 0
         if has_worked or time.monotonic() - child.begun >= SHORTEST_LIFE:
             self._pause = 0
         else:
@@ -154,6 +170,28 @@ class Supervisor:
 
     def _pass_on(self, number: int, _: FrameType | None) -> None:
         """Pass a signal on to all workers. This is the signal handler."""
-        self.stopping = True
+        self.requests += 1
+        patience = 0.0 if self.requests > 1 else self.grace
+        if patience is not None:
+            self._kill_at = min(self._kill_at, time.monotonic() + patience + 2 * PATIENCE)
         for pid in self._children:
             os.kill(pid, number)
+
+    def _kill_those_stuck(self) -> None:
+        """Kill what did not end by itself, because it is stuck where it hears no signal."""
+        if time.monotonic() >= self._kill_at:
+            for pid in self._children:
+                _kill(pid, "it did not stop")
+            self._kill_at = math.inf
+
+    def _kill_those_overdue(self) -> None:
+        """Kill whose task has not reacted to its timeout; its jobs count as lost."""
+        now = time.monotonic()
+        for pid, child in self._children.items():
+            if now > child.deadlines.earliest:
+                _kill(pid, "a task did not react to its timeout")
+
+
+def _kill(pid: int, reason: str) -> None:
+    logger.error("%s", logfmt(event="worker_killed", pid=pid, reason=reason))
+    os.kill(pid, signal.SIGKILL)

@@ -13,6 +13,7 @@ from django_dbq.backends import backend_for
 from django_dbq.batch import LARGEST_BATCH, Batch
 from django_dbq.bell import Bell
 from django_dbq.concurrency import TaskThreads
+from django_dbq.deadlines import Deadlines
 from django_dbq.dispatcher import Dispatcher
 from django_dbq.heartbeat import Heartbeat
 from django_dbq.limits import Limits, Tally
@@ -29,6 +30,7 @@ class Worker:
     ``queues``: served in this order. ``using``: the database. ``limits``: what to keep to, and when
     to end. ``concurrency``: how many tasks to run at once. ``grace``: for how many seconds the
     running tasks may go on when the worker is asked to stop. ``worker_id``: as the rows name it.
+    ``deadlines``: for a supervisor to see when a task is overdue.
     ``on_progress``: called after each batch with the tally so far. ``clock``: seconds, for
     durations only; what is due is asked of the database.
     """
@@ -42,10 +44,12 @@ class Worker:
         concurrency: int = 1,
         grace: float | None = None,
         worker_id: uuid.UUID | None = None,
+        deadlines: Deadlines | None = None,
         on_progress: Callable[[Tally], None] = lambda tally: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.id = worker_id or uuid.uuid4()
+        self.deadlines = deadlines
         self.bell = Bell()
         self.stop = StopRequests(self.bell, grace=grace)
         self.batch = Batch(queues=queues, bell=self.bell, concurrency=concurrency, clock=clock)
@@ -109,7 +113,11 @@ class Worker:
 
     def _runner(self) -> JobRunner:
         return JobRunner(
-            batch=self.batch, stop=self.stop, backend=self.backend, is_guest=self._is_alone
+            batch=self.batch,
+            stop=self.stop,
+            backend=self.backend,
+            deadlines=self.deadlines,
+            is_guest=self._is_alone,
         )
 
     def _run_alone(self) -> None:

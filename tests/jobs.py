@@ -7,6 +7,12 @@ JOBS: dict[str, object] = {
     "fail_async": ["tests.tasks.fail_async"],
     "exit_async": ["tests.tasks.exit_async"],
     "hash_for_long": ["tests.tasks.hash_for_long"],
+    "stuck": {
+        "tasks": ["tests.tasks.hold_the_interpreter"],
+        "timeout": 0.1,
+        "on_lost": "fail",
+    },
+    "stuck_for_ever": ["tests.tasks.hold_the_interpreter"],
     "kill_own_worker": ["tests.tasks.kill_own_worker"],
     "nap": ["tests.tasks.nap"],
     "note": ["tests.tasks.note"],

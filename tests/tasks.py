@@ -7,7 +7,9 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from datetime import timedelta
+from itertools import repeat
 from pathlib import Path
 
 from django.db import connection, transaction
@@ -80,6 +82,12 @@ def hash_for_long(job: Job) -> None:
     """Be in C, without the interpreter, for longer than any test waits."""
     record(f"hashing {job.id} by {os.getpid()}")
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+
+
+def hold_the_interpreter(job: Job) -> None:
+    """Be in C for ever, without a look at signals or at the other threads."""
+    record(f"stuck {job.id} by {os.getpid()}")
+    deque(repeat(None), maxlen=0)
 
 
 def kill_own_worker(job: Job) -> None:

@@ -170,6 +170,31 @@ class TestProcesses:
         assert worker.wait() == 1
         assert set(Job.objects.values_list("state", "claim_token")) == {("NEW", None)}
 
+    def test_one_whose_task_does_not_react_to_its_timeout_is_killed(
+        self, worker_process: StartWorker, record: Path
+    ) -> None:
+        job = Job.objects.create(name="stuck")
+        worker = worker_process("--rate_limit", "0", "--processes", "2")
+        wait_for(lambda: states() == {"FAILED": 1})
+        job.refresh_from_db()
+        assert "JobLost" in str(job.error)
+        assert record.read_text().count("stuck") == 1
+        assert 'reason="a task did not react to its timeout"' in worker.output
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
+
+    def test_one_that_hears_no_signal_is_killed_when_the_grace_is_over(
+        self, worker_process: StartWorker, record: Path
+    ) -> None:
+        job = Job.objects.create(name="stuck_for_ever")
+        worker = worker_process("--rate_limit", "0", "--processes", "2", "--grace", "0.1")
+        wait_for(lambda: "stuck" in record.read_text())
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 1
+        assert 'reason="it did not stop"' in worker.output
+        job.refresh_from_db()
+        assert (job.state, job.losses, job.claim_token) == (Job.STATES.READY, 1, None)
+
     def test_a_job_that_kills_its_worker_takes_no_other_along_twice(
         self, worker_process: StartWorker, record: Path
     ) -> None:

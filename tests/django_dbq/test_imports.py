@@ -12,7 +12,7 @@ ROOT = Path(django_dbq.__file__).parent
 
 #: A room may import those before it; rooms in one line do not know each other.
 FLOORS = [
-    {"errors", "logs", "ids", "indexes", "upstream", "bell", "notices"},
+    {"errors", "logs", "ids", "indexes", "upstream", "bell", "notices", "deadlines"},
     {"conf", "retries", "timeouts", "weather"},
     {"entries", "tracebacks"},
     {"registry"},

@@ -9,6 +9,7 @@ from django.core.checks import Tags
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections, router
 
+from django_dbq.deadlines import Deadlines
 from django_dbq.limits import Limits
 from django_dbq.management.options import at_least_one, at_least_zero
 from django_dbq.management.progress import Progress
@@ -112,7 +113,9 @@ class Command(BaseCommand):
             return
         self._check_database(using)
 
-        def make_worker(worker_id: uuid.UUID | None = None) -> Worker:
+        def make_worker(
+            worker_id: uuid.UUID | None = None, deadlines: Deadlines | None = None
+        ) -> Worker:
             return Worker(
                 queues=queues,
                 using=using,
@@ -120,14 +123,19 @@ class Command(BaseCommand):
                 concurrency=concurrency,
                 grace=grace,
                 worker_id=worker_id,
+                deadlines=deadlines,
             )
+
+        def work(worker_id: uuid.UUID, deadlines: Deadlines) -> None:
+            make_worker(worker_id, deadlines).run()
 
         if processes > 1:
             supervisor = Supervisor(
                 processes=processes,
-                work=lambda worker_id: make_worker(worker_id).run(),
+                work=work,
                 using=using,
                 replacing=not burst,
+                grace=grace,
             )
             if status := supervisor.run():
                 sys.exit(status)
