@@ -137,9 +137,14 @@ def _startup_left_alone() -> Generator[None, None, None]:
     To look through all of Django again and again took a fifth of a worker's time.
     """
     gc.freeze()
+    thresholds = gc.get_threshold()
+    # A batch makes thousands of objects and no cycle: at Python's 700 each batch would be searched
+    # for some several times.
+    gc.set_threshold(max(thresholds[0], 10_000), *thresholds[1:])
     try:
         yield
     finally:
+        gc.set_threshold(*thresholds)
         gc.unfreeze()
 
 

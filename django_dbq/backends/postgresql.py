@@ -83,7 +83,8 @@ written AS (
            queue_name = CASE WHEN edited THEN ended.queue_name ELSE job.queue_name END,
            version = CASE WHEN edited THEN ended.version ELSE job.version END
       FROM ended
-     WHERE job.id = ended.id AND job.claim_token = ended.claim_token
+     WHERE job.id = ANY(ARRAY(SELECT id FROM ended)) AND job.id = ended.id
+       AND job.claim_token = ended.claim_token
        AND job.state IN ('PROCESSING', 'STOPPING')
     RETURNING job.id, exception, failed_task, failed_attempt, ended.error),
 failed AS (
@@ -125,7 +126,9 @@ class Statement(NamedTuple):
 _SESSION = (
     "plan_cache_mode = force_generic_plan",
     "enable_seqscan = off",
-    "enable_hashjoin = off",
+    "enable_bitmapscan = off",
+    "enable_sort = off",
+    "enable_nestloop = off",
     "enable_mergejoin = off",
 )
 

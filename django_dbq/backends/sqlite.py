@@ -4,7 +4,7 @@ import json
 import sqlite3
 import uuid
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, tzinfo
 from typing import Any
 
 from django.db import transaction
@@ -19,6 +19,7 @@ from django_dbq.models import Job
 from django_dbq.parking import parked_until
 
 # Which due jobs of one queue come next, and now are this worker's?
+# The times as text, which is sooner read here than by Django's converters.
 CLAIM = """
 UPDATE django_dbq_job
    SET state = 'PROCESSING', claim_token = ?, worker = ?, attempts = attempts + 1,
@@ -29,8 +30,9 @@ UPDATE django_dbq_job
           AND name IN (SELECT value FROM json_each(?))
         ORDER BY priority DESC, created
         LIMIT ?)
-RETURNING id, created, modified, name, next_task, workspace, queue_name, priority, run_after,
-          attempts, losses, error, version, cancel_requested, dedupe_key
+RETURNING id, CAST(created AS TEXT), CAST(modified AS TEXT), name, next_task, workspace,
+          queue_name, priority, CAST(run_after AS TEXT), attempts, losses, error, version,
+          CAST(cancel_requested AS TEXT), dedupe_key
 """
 
 # How did these jobs end, all in the same way, as far as they are still ours?
@@ -106,9 +108,9 @@ class SQLiteBackend(Backend):
         rows = self._execute(
             CLAIM, [token.hex, worker.hex, now, now, queue, now, listed, limit]
         ).fetchall()
-        return claims_of(
-            [*map(self._as_python, rows)], using=self.using, token=token, worker=worker
-        )
+        zone = self.connection.timezone
+        rows = [_as_python(row, zone) for row in rows]
+        return claims_of(rows, using=self.using, token=token, worker=worker)
 
     def _finish_alike(self, group: Sequence[Outcome]) -> bool:
         """Write outcomes of which only the job differs: all of them, or else none."""
@@ -152,15 +154,13 @@ class SQLiteBackend(Backend):
             cursor: sqlite3.Cursor = connection.connection.execute(statement, parameters)
             return cursor
 
-    def _as_python(self, row: Sequence[Any]) -> list[Any]:
-        """Return a row as Django would read it."""
-        values = list(row)
-        values[0] = uuid.UUID(values[0])
-        zone = self.connection.timezone
-        for position in (1, 2, 8):  # created, modified, run_after
-            time = values[position]
-            if isinstance(time, str):  # as it depends on how the connection was opened
-                time = datetime.fromisoformat(time)
-            if time is not None and time.tzinfo is None:
-                values[position] = time.replace(tzinfo=zone)
-        return values
+
+def _as_python(row: Sequence[Any], zone: tzinfo | None) -> list[Any]:
+    """Return a row as Django would read it."""
+    values = list(row)
+    values[0] = uuid.UUID(values[0])
+    for position in (1, 2, 8, 13):  # created, modified, run_after, cancel_requested
+        if (text := values[position]) is not None:
+            time = datetime.fromisoformat(text)
+            values[position] = time.replace(tzinfo=zone) if time.tzinfo is None else time
+    return values
