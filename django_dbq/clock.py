@@ -24,17 +24,19 @@ class DatabaseNow(Func):
         return self.as_sql(compiler, connection, template="STATEMENT_TIMESTAMP()", **extra)
 
     def as_mysql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any) -> Any:
-        # The columns hold local time where USE_TZ is off or the connection has a TIME_ZONE.
-        zone = connection.timezone or timezone.get_default_timezone()
-        offset = datetime.now(zone).utcoffset()
-        seconds = int(offset.total_seconds()) if offset else 0
-        template = (
-            f"(UTC_TIMESTAMP(6) + INTERVAL {seconds} SECOND)" if seconds else "UTC_TIMESTAMP(6)"
-        )
-        return self.as_sql(compiler, connection, template=template, **extra)
+        return self.as_sql(compiler, connection, template=mysql_now(connection), **extra)
 
     def as_sqlite(
         self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any
     ) -> Any:
         # SQLite has no clock but the machine's, which is the process's too.
         return compiler.compile(Value(timezone.now(), output_field=self.output_field))
+
+
+def mysql_now(connection: BaseDatabaseWrapper) -> str:
+    """Return the present in MariaDB's and MySQL's SQL."""
+    # The columns hold local time where USE_TZ is off or the connection has a TIME_ZONE.
+    zone = connection.timezone or timezone.get_default_timezone()
+    offset = datetime.now(zone).utcoffset()
+    seconds = int(offset.total_seconds()) if offset else 0
+    return f"(UTC_TIMESTAMP(6) + INTERVAL {seconds} SECOND)" if seconds else "UTC_TIMESTAMP(6)"

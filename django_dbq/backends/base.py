@@ -137,7 +137,9 @@ class Backend:
             for group in groups:
                 if len(group) == 1 or not self._finish_alike(group):
                     others += group
-            late = [outcome for outcome in others if not self._finish_one(outcome)]
+            late: list[Outcome] = []
+            if len(others) < 2 or not self._finish_differing(others):
+                late = [outcome for outcome in others if not self._finish_one(outcome)]
             failed = [o for o in others if o.failure is not None and o not in late]
             if failed:
                 self._keep_failures(failed)
@@ -160,6 +162,10 @@ class Backend:
             if ours.filter(pk__in=ids).update(**values) == len(group):
                 return True
             transaction.set_rollback(True, using=self.using)
+        return False
+
+    def _finish_differing(self, outcomes: Sequence[Outcome]) -> bool:
+        """Write outcomes that differ in other things too: all of them, or else none."""
         return False
 
     def _finish_one(self, outcome: Outcome) -> bool:

@@ -7,7 +7,8 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from django_dbq.backends import Backend, Wanted, backend_for, postgresql, sqlite
+from django_dbq.backends import Wanted, backend_for, mysql, postgresql, sqlite
+from django_dbq.clock import mysql_now
 from django_dbq.execution import Execution
 from django_dbq.models import Job
 
@@ -23,25 +24,14 @@ def plan_of_claim() -> str:
     statement: str = postgresql.CLAIM
     params: Any = [worker, worker, "default", ["noop"], 10]
     if connection.vendor == "mysql":
-        statement, params = statement_of_portable_claim()
+        statement = mysql.CLAIM.format(now=mysql_now(connection), skip_locked="SKIP LOCKED")
+        params = ["default", [b"noop"], 10]
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             # A table this small is read as a whole, if that is allowed.
             cursor.execute("SET LOCAL enable_seqscan = off")
         cursor.execute(f"EXPLAIN {statement}", params)
         return "\n".join(str(row) for row in cursor.fetchall())
-
-
-def statement_of_portable_claim() -> tuple[str, Any]:
-    statements: list[tuple[str, Any]] = []
-
-    def note(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        statements.append((sql, params))
-        return execute(sql, params, many, context)
-
-    with connection.execute_wrapper(note):
-        Backend("default").claim(Wanted(["default"], ["noop"], 10, uuid.uuid4()))
-    return next((sql, params) for sql, params in statements if "priority" in sql)
 
 
 @pytest.mark.django_db
