@@ -14,10 +14,10 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check bench format migrations
+.PHONY: help demo test check bench bench-peers format migrations
 
 help: ## list these targets
-	@sed -n 's/^\([a-z]*\):.*## /    make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /    make \1\t/p' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.run-time ## index the standard library of this Python, as jobs
 	@$(BIN)/python -m examples.demo $(ARGS)
@@ -34,6 +34,9 @@ check: $(VENV)/.development ## lint, format and types, without changing anything
 
 bench: $(VENV)/.development mysqlclient ## measure, side by side with a bare loop (a few minutes)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-peers: $(VENV)/.development mysqlclient ## the same, and other queues beside it (some more minutes)
+	@$(BIN)/python -m benchmarks --peers $(ARGS)
 
 format: $(VENV)/.development ## put the code in its format
 	$(BIN)/ruff check --fix

@@ -1,118 +1,85 @@
-"""``python -m benchmarks``: what django-dbq does, side by side with the bare loop, in one run.
+"""``python -m benchmarks``: what django-dbq does, side by side with others, in one run.
 
 On each database, rounds in which the contenders take turns; quoted are the medians of the ratios
-to the bare loop of the same round. ``make bench`` runs it.
+to one of them in the same round. ``make bench`` runs it; ``make bench-peers`` adds the peers.
 """
 
 import argparse
-import json
 import os
 import platform
-import statistics
-import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from contextlib import ExitStack
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from benchmarks.drain import Contender, drain
-from tests.databases import DATABASES, describe
+from benchmarks.contenders import Contender, peers
+from benchmarks.measure import Effort, measure
+from benchmarks.peers.environments import redis_url
+from benchmarks.plot import plot
+from benchmarks.publish import publish
+from benchmarks.report import report
+from benchmarks.results import Results
+from benchmarks.servers import serve
+from tests.databases import Unavailable
 
-BARE = Contender(name="the bare loop", command=[sys.executable, "-m", "benchmarks.bare"])
-_OURS = [sys.executable, "-m", "benchmarks.ours"]
-OURS = {
-    "plain": Contender(name="plain", command=_OURS),
-    "three tasks": Contender(name="three tasks", command=_OURS, kind="three", starts=3),
-    "workspace changed": Contender(name="workspace changed", command=_OURS, kind="changing"),
-    "plain, as the typed": Contender(name="plain, as the typed", command=_OURS, kind="like_typed"),
-    "typed": Contender(name="typed", command=_OURS, kind="typed"),
-}
-#: Jobs per round, and what is drained: by database.
-DRAINS: dict[str, tuple[int, Sequence[str]]] = {
-    "postgresql": (40_000, list(OURS)),
-    "sqlite": (20_000, ["plain", "workspace changed"]),
-    "mariadb": (10_000, ["plain", "workspace changed"]),
-}
-LATENCY_JOBS = 100
+DATABASES = ("postgresql", "sqlite", "mariadb")
 
 
-def drains(url: str, names: Sequence[str], *, jobs: int, processes: int, rounds: int) -> Any:
-    """Return, by contender, the starts per second and the ratios to the bare loop, by round."""
-    results: dict[str, Any] = {name: {"rate": [], "ratio": []} for name in [BARE.name, *names]}
-    for _ in range(rounds):
-        bare = drain(BARE, jobs=jobs, processes=processes, url=url)
-        rates = {BARE.name: bare}
-        for name in names:
-            each = OURS[name]
-            rates[name] = drain(each, jobs=jobs // each.starts, processes=processes, url=url)
-        for name, rate in rates.items():
-            results[name]["rate"].append(round(rate))
-            results[name]["ratio"].append(round(rate / bare, 3))
+def arguments() -> argparse.Namespace:
+    """Return what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--part", type=float, default=1.0, help="of the usual number of jobs")
+    parser.add_argument("--databases", nargs="*", default=DATABASES, choices=DATABASES)
+    parser.add_argument("--peers", action="store_true", help="measure other queues as well")
+    parser.add_argument("--json", type=Path, help="where to write all values")
+    parser.add_argument("--plot", type=Path, help="where to write the plot")
+    parser.add_argument(
+        "--publish", action="store_true", help="bring the files that the README shows up to date"
+    )
+    return parser.parse_args()
+
+
+def run(options: argparse.Namespace) -> Results:
+    """Measure all that was asked for."""
+    results = Results(
+        machine=f"Python {platform.python_version()}, Django {version('Django')},"
+        f" {os.cpu_count()} cores, {options.rounds} rounds"
+    )
+    for database in options.databases:
+        try:
+            with ExitStack() as stack:
+                url, server = stack.enter_context(serve(database))
+                others: list[Contender] = []
+                if options.peers and database == "postgresql":
+                    redis = stack.enter_context(redis_url())
+                    others = stack.enter_context(peers(redis, results.missing))
+                    environment = {"DATABASE_URL": url, "DBQ_BENCHMARK_RECORD": os.devnull}
+                    for each in others:
+                        line = each.run("describe", environment=environment)
+                        results.configurations.append(line.strip())
+                results.servers[database] = server
+                effort = Effort(rounds=options.rounds, part=options.part)
+                results.series += measure(database, url, effort, others)
+        except Unavailable as reason:
+            results.missing.append(f"{database}: {reason}")
     return results
-
-
-def ask(module: str, *arguments: object, url: str) -> str:
-    """Run one of the other measurements in a process of its own; return its last line."""
-    words = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
-    environment = os.environ | {"DATABASE_URL": url}
-    ran = subprocess.run(words, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    return ran.stdout.splitlines()[-1]
-
-
-def measure(name: str, url: str, rounds: int) -> dict[str, Any]:
-    """Return all that is measured on that database."""
-    jobs, names = DRAINS[name]
-    results: dict[str, Any] = {"server": describe(url)}
-    for processes in (1, 2) if name == "postgresql" else (1,):
-        results[f"drain, {processes} process(es)"] = drains(
-            url, names, jobs=jobs, processes=processes, rounds=rounds
-        )
-    results["pickup, ms"] = ask("latency", LATENCY_JOBS, url=url)
-    if name == "postgresql":
-        results["claim of 100, ms"] = json.loads(ask("claims", url=url))
-        results["memory, to a bare process"] = json.loads(ask("memory", 50_000, 4, url=url))
-    return results
-
-
-def report(results: dict[str, dict[str, Any]]) -> str:
-    """Return the results as tables in Markdown."""
-    lines: list[str] = []
-    for measured in results.values():
-        lines += [f"\n{measured['server']}", "", "| | starts/s | to the bare loop | from | to |"]
-        lines.append("| --- | ---: | ---: | ---: | ---: |")
-        for title, rows in measured.items():
-            if not title.startswith("drain"):
-                continue
-            for contender, row in rows.items():
-                ratios = row["ratio"]
-                lines.append(
-                    f"| {contender}, {title.removeprefix('drain, ')} |"
-                    f" {statistics.median(row['rate']):,.0f} | {statistics.median(ratios):.2f} |"
-                    f" {min(ratios):.2f} | {max(ratios):.2f} |"
-                )
-        lines += [
-            f"\n{title}: {value}"
-            for title, value in measured.items()
-            if not title.startswith(("drain", "server"))
-        ]
-    return "\n".join(lines)
 
 
 def main() -> None:
-    """Measure, print the tables, and write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--databases", nargs="*", default=list(DRAINS))
-    parser.add_argument("--json", type=Path, help="where to write everything that was measured")
-    options = parser.parse_args()
-    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {options.rounds} rounds")
-    results: dict[str, dict[str, Any]] = {}
-    for name in options.databases:
-        with DATABASES[name]() as url:
-            results[name] = measure(name, url, options.rounds)
+    """Measure, print the tables, and write what was asked for."""
+    options = arguments()
+    begin = time.monotonic()
+    results = run(options)
     print(report(results))
+    print(f"\nIt took {(time.monotonic() - begin) / 60:.1f} minutes.", file=sys.stderr)
     if options.json:
-        options.json.write_text(json.dumps(results, indent=1))
+        results.write(options.json)
+    if options.plot:
+        options.plot.write_text(plot(results))
+    if options.publish:
+        publish(results)
 
 
 if __name__ == "__main__":

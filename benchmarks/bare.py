@@ -249,7 +249,7 @@ if __name__ == "__main__":
     command, *rest = sys.argv[1:]
     match command:
         case "create":
-            loop.create(int(rest[1]))
+            loop.create(int(rest[-1]))
         case "work":
             wait_for_gate()
             loop.run()

@@ -1,19 +1,30 @@
-"""``python -m benchmarks.claims``: the time of a claim of 100, by what else is in the table."""
+"""``python -m benchmarks.claims``: what a claim of 100 takes, by what else is in the table.
+
+And ``queue_depth`` and ``delete_old_jobs``, where a million finished jobs are in it. On PostgreSQL.
+"""
 
 import json
 import os
 import statistics
+import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Callable
+from io import StringIO
 from typing import Any
 
 import django
 from django.core.management import call_command
 from django.db import connection
 
-SMALL, LARGE, DUE = 10_000, 1_000_000, 300_000
-CLAIMS = 30
+SMALL, LARGE, DUE, RUN = 10_000, 1_000_000, 300_000, 500_000
+ROUNDS, CLAIMS = 5, 18
+#: The table that the others are compared to.
+BASELINE = "10,000 waiting"
+AFTER_VACUUM = "after 500,000 jobs were run, and autovacuum"
+#: Seconds that autovacuum gets to come by: it looks once a minute.
+PATIENCE = 100
 
 _INSERT = """
 INSERT INTO django_dbq_job (id, created, modified, name, state, next_task, workspace, queue_name,
@@ -22,64 +33,119 @@ SELECT gen_random_uuid(), now() - interval '1 day' + n * interval '1 microsecond
        %s, 'benchmarks.plain.noop', '{}', 'default', %s, now() + %s, now() + %s
   FROM generate_series(1, %s) AS n
 """
+_VACUUMED = """
+SELECT last_autovacuum > now() - %s * interval '1 second'
+  FROM pg_stat_user_tables WHERE relname = 'django_dbq_job'
+"""
+
+#: With what the tables are filled, besides 10,000 waiting jobs.
+TABLES: dict[str, dict[str, Any]] = {
+    "100,000 waiting": {"count": 90_000},
+    "1,000,000 waiting": {"count": LARGE - SMALL},
+    "and 1,000,000 finished": {"count": LARGE, "state": "COMPLETE"},
+    "and 1,000,000 of higher priority for later": {"count": LARGE, "priority": 5, "later": "1 day"},
+    "and 300,000 of those due at once": {"count": DUE, "priority": 5, "later": "-1 second"},
+}
 
 
 def fill(count: int, *, state: str = "NEW", priority: int = 0, later: str | None = None) -> None:
     """Insert that many rows."""
-    with connection.cursor() as cursor:
-        cursor.execute(_INSERT, [state, priority, later, later, count])
+    _execute(_INSERT, [state, priority, later, later, count])
 
 
-def claim_time() -> float:
-    """Return the median milliseconds of a claim of 100, and put the jobs back."""
+def claim_times() -> list[float]:
+    """Return the median milliseconds of a claim of 100, by round; the jobs stay claimed."""
     from django_dbq.backends import Wanted, backend_for
 
     backend = backend_for("default")
+    connection.close()
     backend.open()
     times: list[float] = []
-    for _ in range(CLAIMS):
+    for _ in range(ROUNDS * CLAIMS):
         # What a worker does between two claims: those that are due are promoted in batches.
         backend.promote()
         begin = time.perf_counter()
         claims = backend.claim(Wanted(["default"], ["plain"], 100, uuid.uuid4()))
         times.append((time.perf_counter() - begin) * 1000)
         assert len(claims) == 100
-    return statistics.median(times)
+    connection.close()  # whose plans a claim alone is to have
+    return [
+        round(statistics.median(times[begin : begin + CLAIMS]), 2)
+        for begin in range(0, len(times), CLAIMS)
+    ]
 
 
-def main() -> None:
-    """Print the milliseconds by table, as JSON."""
+def claims() -> dict[str, list[float]]:
+    """Return the milliseconds by table."""
+    results = {BASELINE: _with_table(None, claim_times)}
+    for name, filling in TABLES.items():
+        results[name] = _with_table(filling, claim_times)
+    _execute("TRUNCATE django_dbq_job")
+    fill(RUN)
+    begin = time.monotonic()
+    worker = ["-m", "django", "worker", "--burst", "--rate_limit", "0"]
+    subprocess.run([sys.executable, *worker], check=True, stdout=subprocess.DEVNULL)
+    fill(SMALL)
+    results["after 500,000 jobs were run, at once"] = claim_times()
+    while not _execute(_VACUUMED, [time.monotonic() - begin])[0][0]:
+        if time.monotonic() - begin > PATIENCE:
+            raise TimeoutError("autovacuum does not come")
+        time.sleep(1)
+    fill(SMALL)
+    results[AFTER_VACUUM] = claim_times()
+    return results
+
+
+def upkeep() -> dict[str, dict[str, list[float]]]:
+    """Return the milliseconds of the commands, with and without a million finished jobs."""
+    million = {"count": LARGE, "state": "COMPLETE"}
+    tables: dict[str, dict[str, Any] | None] = {BASELINE: None, "and 1,000,000 finished": million}
+    commands = {
+        "queue_depth, 10,000 waiting": _depth_times,
+        "delete_old_jobs, 10,000 old": _deletion_times,
+    }
+    return {
+        name: {table: _with_table(filling, command) for table, filling in tables.items()}
+        for name, command in commands.items()
+    }
+
+
+def _with_table(filling: dict[str, Any] | None, measure: Callable[[], list[float]]) -> list[float]:
+    _execute("TRUNCATE django_dbq_job")
+    fill(SMALL)
+    if filling:
+        fill(**filling)
+    _execute("VACUUM ANALYZE django_dbq_job")
+    return measure()
+
+
+def _depth_times() -> list[float]:
+    return [_command_time("queue_depth", "default") for _ in range(ROUNDS)]
+
+
+def _deletion_times() -> list[float]:
+    _execute(
+        "UPDATE django_dbq_job SET state = 'COMPLETE', created = created - interval '9 days'"
+        " WHERE state = 'NEW'"
+    )
+    return [_command_time("delete_old_jobs", "--hours", "100")]
+
+
+def _command_time(*words: str) -> float:
+    begin = time.perf_counter()
+    call_command(*words, stdout=StringIO())
+    return round((time.perf_counter() - begin) * 1000, 2)
+
+
+def _execute(statement: str, parameters: list[Any] | None = None) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return cursor.fetchall() if cursor.description else []
+
+
+if __name__ == "__main__":
     os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
     os.environ["DBQ_BENCHMARK_RECORD"] = os.devnull
     django.setup()
     call_command("migrate", verbosity=0)
-    tables: dict[str, list[dict[str, Any]]] = {
-        "10,000 waiting": [{}],
-        "100,000 waiting": [{"count": 100_000}],
-        "1,000,000 waiting": [{"count": LARGE}],
-        "and 1,000,000 finished": [{}, {"count": LARGE, "state": "COMPLETE"}],
-        "and 1,000,000 of higher priority for later": [
-            {},
-            {"count": LARGE, "priority": 5, "later": "1 day"},
-        ],
-        "and 300,000 of those due at once": [
-            {},
-            {"count": DUE, "priority": 5, "later": "-1 second"},
-        ],
-    }
-    results: dict[str, float] = {}
-    for name, fillings in tables.items():
-        with connection.cursor() as cursor:
-            cursor.execute("TRUNCATE django_dbq_job")
-        for filling in fillings:
-            fill(**{"count": SMALL, **filling})
-        with connection.cursor() as cursor:
-            cursor.execute("VACUUM ANALYZE django_dbq_job")
-        results[name] = claim_time()
-        connection.close()
-        print(f"{name}: {results[name]:.2f} ms", file=sys.stderr)
-    print(json.dumps(results))
-
-
-if __name__ == "__main__":
-    main()
+    print(json.dumps({"claim of 100": claims(), **upkeep()}))

@@ -1,45 +1,66 @@
-"""How many jobs a second one or more worker processes run, from the first start to the last."""
+"""How many jobs a second one or more worker processes start, from the first start to the last."""
 
-import os
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks.contenders import Contender
 from benchmarks.recording import NOTE
-
-
-@dataclass(frozen=True, kw_only=True)
-class Contender:
-    """Something that works off jobs: a command with ``create``, ``work`` and ``left``.
-
-    ``starts``: how many starts each job notes. ``has_gate``: whether its workers wait for the gate.
-    """
-
-    name: str
-    command: Sequence[str]
-    kind: str = "plain"
-    starts: int = 1
-    has_gate: bool = True
-
-    def run(self, verb: str, *arguments: object, environment: dict[str, str]) -> str:
-        """Run one of the subcommands, and return what it prints."""
-        words = [*self.command, verb, self.kind, *map(str, arguments)]
-        return subprocess.run(
-            words, env=os.environ | environment, check=True, capture_output=True, text=True
-        ).stdout
+from benchmarks.results import Series
 
 
 class Unaccounted(Exception):
     """Jobs were lost, or run twice: what was measured is worth nothing."""
 
 
+def take_turns(
+    contenders: Sequence[Contender], *, jobs: int, processes: int, rounds: int, url: str
+) -> dict[str, list[float]]:
+    """Return the starts per second, by contender and round; all of them take turns.
+
+    ``jobs``: starts for each, unless a contender has a number of its own.
+    """
+    rates: dict[str, list[float]] = {each.name: [] for each in contenders}
+    for number in range(rounds):
+        # The one that goes first finds the machine in another state than the others.
+        first = number % len(contenders)
+        for each in [*contenders[first:], *contenders[:first]]:
+            count = each.jobs or jobs // each.starts
+            rates[each.name].append(round(drain(each, jobs=count, processes=processes, url=url)))
+    return rates
+
+
+def drains(
+    contenders: Sequence[Contender],
+    *,
+    database: str,
+    measurement: str,
+    jobs: int,
+    processes: int,
+    rounds: int,
+    url: str,
+) -> list[Series]:
+    """Return the series of contenders that take turns; the first is what they are compared to."""
+    rates = take_turns(contenders, jobs=jobs, processes=processes, rounds=rounds, url=url)
+    return [
+        Series(
+            database=database,
+            measurement=measurement,
+            contender=name,
+            unit="starts/s",
+            values=values,
+            baseline=contenders[0].name if len(contenders) > 1 else None,
+        )
+        for name, values in rates.items()
+    ]
+
+
 def drain(contender: Contender, *, jobs: int, processes: int, url: str) -> float:
     """Return the starts per second; every start is reconciled with the table afterwards."""
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory(prefix="dbq-drain-") as directory:
         record, gate = Path(directory, "record"), Path(directory, "gate")
         record.touch()
         environment = {
@@ -48,39 +69,40 @@ def drain(contender: Contender, *, jobs: int, processes: int, url: str) -> float
             "DBQ_BENCHMARK_GATE": str(gate),
         }
         contender.run("create", jobs, environment=environment)
-        workers = [
-            subprocess.Popen(
-                [*contender.command, "work", contender.kind], env=os.environ | environment
-            )
-            for _ in range(processes)
-        ]
+        workers = [contender.start(environment=environment) for _ in range(processes)]
         try:
             if contender.has_gate:
-                _wait(lambda: len(list(Path(directory).glob("gate.*"))) == processes)
+                _wait(lambda: len(list(Path(directory).glob("gate.*"))) == processes, workers)
             gate.touch()
-            _wait(lambda: record.stat().st_size > 0)
-            begin = time.perf_counter()
-            _wait(lambda: record.stat().st_size >= jobs * contender.starts * NOTE)
+            _wait(lambda: record.stat().st_size > 0, workers)
+            begin, already = time.perf_counter(), record.stat().st_size // NOTE
+            _wait(lambda: record.stat().st_size >= jobs * contender.starts * NOTE, workers)
             seconds = time.perf_counter() - begin
-            _wait(lambda: int(contender.run("left", environment=environment)) == 0)
+            _wait(lambda: int(contender.run("left", environment=environment)) == 0, workers)
         finally:
             _end(workers)
         notes = record.read_text().split()
         if len(notes) != jobs * contender.starts or len(set(notes)) != jobs:
             raise Unaccounted(f"{contender.name}: {jobs} jobs, {len(notes)} starts")
-        return jobs * contender.starts / seconds
+        return (jobs * contender.starts - already) / seconds
 
 
-def _wait(condition: object, timeout: float = 120) -> None:
-    assert callable(condition)
+def _wait(
+    condition: Callable[[], bool],
+    workers: Sequence["subprocess.Popen[bytes]"],
+    timeout: float = 120,
+) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError("the contender does not get on")
+        # The bare loop ends with the last job.
+        if any(worker.poll() for worker in workers):
+            raise RuntimeError("a worker of the contender has failed")
         time.sleep(0.002)
 
 
-def _end(workers: Sequence[subprocess.Popen[bytes]]) -> None:
+def _end(workers: Sequence["subprocess.Popen[bytes]"]) -> None:
     for worker in workers:
         worker.send_signal(signal.SIGTERM)
     for worker in workers:

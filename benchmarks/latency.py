@@ -4,6 +4,7 @@ From just before ``Job.objects.create`` to the first line of the task, by one cl
 its commit are in it.
 """
 
+import json
 import os
 import random
 import statistics
@@ -21,7 +22,7 @@ PAUSES = (0.05, 0.6)
 
 
 def main(count: int) -> None:
-    """Create that many jobs, one now and then, and print the percentiles in milliseconds."""
+    """Create that many jobs, one now and then, and print the waiting in milliseconds as JSON."""
     os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
     with tempfile.TemporaryDirectory() as directory:
         record, gate = Path(directory, "record"), Path(directory, "gate")
@@ -51,7 +52,8 @@ def main(count: int) -> None:
         started = {line.split()[0]: int(line.split()[1]) for line in record.open()}
         waits = sorted((started[job] - begin) / 1e6 for job, begin in created.items())
         p99 = waits[min(len(waits) - 1, round(0.99 * len(waits)))]
-        print(f"p50 {statistics.median(waits):.2f} p99 {p99:.2f} max {waits[-1]:.2f}")
+        quantiles = {"p50": statistics.median(waits), "p99": p99, "max": waits[-1]}
+        print(json.dumps({name: round(value, 2) for name, value in quantiles.items()}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.ours create|enqueue|work|left``: django-dbq itself, as a contender."""
+"""``python -m benchmarks.ours create|add|enqueue|work|left``: django-dbq itself, as a contender."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from io import StringIO
 
 import django
 from django.core.management import call_command
-from django.db import transaction
+from django.db import connection, transaction
 
 from benchmarks.gate import wait_for_gate
 
@@ -17,11 +17,32 @@ WORKSPACES["like_typed"] = WORKSPACES["typed"]
 
 
 def create(kind: str, count: int) -> None:
-    """Make that many jobs of that kind, and no others."""
+    """Make that many jobs of that kind, and no others.
+
+    They are kept in a table of their own as well, to be copied the next time, which is quicker.
+    """
+    call_command("migrate", verbosity=0)
+    empty()
+    kept = f"benchmark_{kind}_{count}"
+    if kept in connection.introspection.table_names():
+        columns = _columns()
+        _execute(f"INSERT INTO django_dbq_job ({columns}) SELECT {columns} FROM {kept}")
+    else:
+        add(kind, count)
+        _execute(f"CREATE TABLE {kept} AS SELECT {_columns()} FROM django_dbq_job ORDER BY id")
+    if connection.vendor == "postgresql":
+        _execute("ANALYZE django_dbq_job")
+
+
+def empty() -> None:
+    """Leave no job, and nothing of those that there were: each drain begins with a new table."""
+    _execute(f"{'DELETE FROM' if connection.vendor == 'sqlite' else 'TRUNCATE'} django_dbq_job")
+
+
+def add(kind: str, count: int) -> None:
+    """Add that many jobs of that kind."""
     from django_dbq.models import Job
 
-    call_command("migrate", verbosity=0)
-    Job.objects.all()._raw_delete(Job.objects.db)
     workspace = WORKSPACES.get(kind, {})
     with transaction.atomic():
         for begin in range(0, count, 5000):
@@ -52,25 +73,40 @@ def work() -> None:
     call_command("worker", rate_limit=0, concurrency=concurrency, stdout=StringIO())
 
 
-def left(kind: str) -> None:
+def left() -> None:
     """Print how many jobs are not COMPLETE."""
     from django_dbq.models import Job
 
     print(Job.objects.exclude(state="COMPLETE").count())
 
 
+def _columns() -> str:
+    """Return the columns that an INSERT can name."""
+    from django_dbq.models import Job
+
+    return ", ".join(
+        field.attname for field in Job._meta.concrete_fields if field.name != "claimable"
+    )
+
+
+def _execute(statement: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
 if __name__ == "__main__":
     os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
     django.setup()
-    command, kind, *count = sys.argv[1:]
-    match command:
-        case "create":
-            create(kind, int(count[0]))
-        case "enqueue":
-            enqueue(kind, int(count[0]))
-        case "work":
+    match sys.argv[1:]:
+        case ["create", kind, count]:
+            create(kind, int(count))
+        case ["add", kind, count]:
+            add(kind, int(count))
+        case ["enqueue", kind, count]:
+            enqueue(kind, int(count))
+        case ["work", _]:
             work()
-        case "left":
-            left(kind)
+        case ["left", _]:
+            left()
         case _:
             raise SystemExit(__doc__)

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import time
+import warnings
 from functools import cache
 from importlib.metadata import version
 
@@ -59,6 +60,8 @@ def enqueue(count: int) -> float:
 def work() -> None:
     """Run one worker, until SIGTERM."""
     logging.disable()
+    # It would say that nobody should run it as root.
+    warnings.simplefilter("ignore")
     record_file()
     app.worker_main(
         [

@@ -1,0 +1,69 @@
+"""The benchmark at work, on a few jobs: on the test database, since it empties the table."""
+
+import os
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from django.db import connection
+
+from benchmarks.contenders import BARE, CHANGING, PLAIN, THREE, TYPED, Contender
+from benchmarks.drain import Unaccounted, drain, drains
+from benchmarks.measure import ask
+from django_dbq.models import Job
+
+
+@pytest.fixture
+def url(transactional_db: None) -> Iterator[str]:
+    """The URL of the test database, which gets rid of the benchmark's own tables afterwards."""
+    name = connection.settings_dict["NAME"]
+    if connection.vendor == "sqlite":
+        yield f"sqlite:///{name}"
+    else:
+        yield urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{name}").geturl()
+    for table in connection.introspection.table_names():
+        if table.startswith(("benchmark_", "bare_job")):
+            with connection.cursor() as cursor:
+                cursor.execute(f"DROP TABLE {table}")
+
+
+@pytest.mark.parametrize(
+    "contender", [BARE, PLAIN, TYPED, THREE, CHANGING], ids=lambda contender: contender.name
+)
+def test_every_start_is_counted(contender: Contender, url: str) -> None:
+    assert drain(contender, jobs=30, processes=2, url=url) >= 0
+
+
+def test_those_that_take_turns_are_compared_to_the_first(url: str) -> None:
+    series = drains(
+        [PLAIN, CHANGING],
+        database="sqlite",
+        measurement="a drain",
+        jobs=20,
+        processes=1,
+        rounds=1,
+        url=url,
+    )
+    assert [(each.contender, len(each.values)) for each in series] == [
+        (PLAIN.name, 1),
+        (CHANGING.name, 1),
+    ]
+    assert {each.baseline for each in series} == {PLAIN.name}
+    assert Job.objects.filter(state=Job.STATES.COMPLETE).count() == 20
+
+
+def test_a_start_too_many_is_noticed(url: str) -> None:
+    twice = Contender(name="twice", command=PLAIN.command, kind="three")
+    with pytest.raises(Unaccounted, match="twice: 10 jobs, 30 starts"):
+        drain(twice, jobs=10, processes=1, url=url)
+
+
+def test_creating_jobs_is_measured_by_round(url: str) -> None:
+    answer = ask("enqueue", 2, 5, url=url)
+    for ways in answer.values():
+        assert all(len(rates) == 2 and min(rates) > 0 for rates in ways.values())
+
+
+def test_the_wait_for_an_idle_worker_is_measured(url: str) -> None:
+    answer = ask("latency", 3, url=url)
+    assert 0 < answer["p50"] <= answer["p99"] <= answer["max"]
