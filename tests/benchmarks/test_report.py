@@ -7,6 +7,7 @@ from benchmarks.contenders import BARE, PLAIN
 from benchmarks.figures import FIGURES, verdicts
 from benchmarks.measure import ONE, PEERS
 from benchmarks.plot import plot
+from benchmarks.publish import PLOT, README, RESULTS, with_table
 from benchmarks.report import report, table
 from benchmarks.results import Results, Series
 
@@ -70,3 +71,9 @@ def test_the_plot_has_a_bar_for_each_contender(results: Results) -> None:
     assert len(root.findall(f"{space}rect")) == 5
     texts = {text.text for text in root.findall(f"{space}text")}
     assert {BARE.name, PLAIN.name, "procrastinate", "0.10  (100/s)"} <= texts
+
+
+def test_the_readme_and_the_plot_show_the_results_that_are_kept() -> None:
+    kept = Results.read(RESULTS)
+    assert README.read_text() == with_table(README.read_text(), kept)
+    assert PLOT.read_text() == plot(kept)
