@@ -1,0 +1,191 @@
+"""Workers that are taken for dead and wake up again, and rescues that race with the finish."""
+
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from signal import Signals
+from typing import Any, TypeVar
+
+from django.db import Error, connections, transaction
+
+from django_dbq.backends import Backend, backend_for
+from django_dbq.backends.base import Wanted
+from django_dbq.claims import Claim
+from django_dbq.clock import DatabaseNow
+from django_dbq.execution import Execution
+from django_dbq.models import Job, Worker
+from tests.conftest import WorkerProcess
+from tests.faults.harness import Run, expect, scenario, wait_for
+
+T = TypeVar("T")
+
+
+@scenario(6, "SIGSTOP past the lease, then SIGCONT")
+def asleep_past_the_lease(run: Run) -> None:
+    run.heartbeat = 0.5
+    rounds, each = run.scaled(13, 3), 4
+    victims = [run.start(f"victim {number}") for number in range(each)]
+    for victim in victims:
+        run.wait_until_known(victim)
+    [healthy] = run.start_many(1, "healthy")
+    for _ in range(rounds):
+        _let_sleep(run, victims)
+    run.stop_all()
+    run.expect_states(COMPLETE=rounds * each)
+    for job in Job.objects.all():
+        expect(job.workspace["by"] == healthy.pid, "a late worker's workspace is in the row")
+    saves = len(run.events("-late"))
+    expect(saves == rounds * each, f"{saves} of {rounds * each} late saves were refused")
+    late = sum(victim.output.count("event=outcome_too_late") for victim in victims)
+    expect(late == rounds * each, f"{late} of {rounds * each} late outcomes were refused")
+    run.figures |= {"late writes": late + saves}
+
+
+def _let_sleep(run: Run, victims: list[WorkerProcess]) -> None:
+    """Stop workers in the middle of a task, and wake them up when others have done their jobs."""
+    jobs = [
+        job
+        for number in range(len(victims))
+        for job in run.create("linger", queue_name=f"victim {number}", workspace={"seconds": 0.3})
+    ]
+    wait_for(lambda: all(run.starts_of(job) for job in jobs), "all tasks had started")
+    for victim in victims:
+        victim.signal(Signals.SIGSTOP)
+    Job.objects.filter(pk__in=[job.pk for job in jobs]).update(queue_name="healthy")
+    run.wait_until_done()
+    late = [victim.output.count("event=outcome_too_late") for victim in victims]
+    for victim in victims:
+        victim.signal(Signals.SIGCONT)
+    wait_for(
+        lambda: all(
+            victim.output.count("event=outcome_too_late") > before
+            for victim, before in zip(victims, late, strict=True)
+        ),
+        "the late outcomes were refused",
+    )
+
+
+@scenario(7, "rescue and finish race")
+def rescue_against_finish(run: Run) -> None:
+    count = run.scaled(1_000, 150)
+    backend = backend_for("default")
+    won: list[str] = []
+    for number in range(count):
+        queue = f"race {number}"
+        [job] = run.create("quick", queue_name=queue)
+        row = _add_worker()
+        [claim] = backend.claim(Wanted([queue], ["quick"], 1, row.pk))
+        orders = (_at_once, _finish_first, _rescue_first)
+        late, rescued = orders[number % 3](backend, claim, row)
+        expect(late == rescued, f"{late} outcomes late, {rescued} jobs rescued")
+        won.append("rescue" if rescued else "finish")
+        job.refresh_from_db()
+        expected = "READY" if rescued else "COMPLETE"
+        expect(job.state == expected, f"the {won[-1]} won, and the job is {job.state}")
+    first, second = won[1::3].count("finish"), won[2::3].count("rescue")
+    expect(first == len(won[1::3]), f"the finish was first, and won {first} times")
+    expect(second == len(won[2::3]), f"the rescue was first, and won {second} times")
+    Worker.objects.all().delete()
+    Job.objects.filter(state="READY").update(queue_name="default")
+    run.start_many(1)
+    run.wait_until_done()
+    run.figures |= {"races": count, "won by the rescue": won.count("rescue")}
+
+
+def _add_worker() -> Worker:
+    """Add the row of a worker that has been silent for long."""
+    now: Any = DatabaseNow()
+    row = Worker.objects.create(
+        id=uuid.uuid4(), host="lost", pid=os.getpid(), queues=["default"], version="0",
+        started=now, last_seen=now, held_since=now,
+    )  # fmt: skip
+    row.refresh_from_db()
+    return row
+
+
+def _at_once(backend: Backend, claim: Claim, row: Worker) -> tuple[int, int]:
+    barrier = threading.Barrier(2)
+
+    def finish() -> int:
+        barrier.wait()
+        return _finish(backend, claim)
+
+    def rescue() -> int:
+        barrier.wait()
+        return _rescue(backend, row)
+
+    return _both(finish, rescue)
+
+
+def _finish_first(backend: Backend, claim: Claim, row: Worker) -> tuple[int, int]:
+    """Let the rescue come while the finish has written, and is not committed."""
+    written = threading.Event()
+
+    def finish() -> int:
+        with transaction.atomic():
+            late = _finish(backend, claim)
+            written.set()
+            time.sleep(0.01)
+        return late
+
+    def rescue() -> int:
+        written.wait()
+        return _rescue(backend, row)
+
+    return _both(finish, rescue)
+
+
+def _rescue_first(backend: Backend, claim: Claim, row: Worker) -> tuple[int, int]:
+    """Let the finish come while the rescue has written, and is not committed."""
+    written = threading.Event()
+
+    def finish() -> int:
+        written.wait()
+        return _finish(backend, claim)
+
+    def rescue() -> int:
+        with transaction.atomic():
+            rescued = _rescue(backend, row)
+            written.set()
+            time.sleep(0.01)
+        return rescued
+
+    return _both(finish, rescue)
+
+
+def _finish(backend: Backend, claim: Claim) -> int:
+    """Return how many outcomes came too late: one or none."""
+    outcome = Execution(claim).run()
+    return len(_again(lambda: backend.finish([outcome])))
+
+
+def _rescue(backend: Backend, row: Worker) -> int:
+    return _again(lambda: backend.rescue(row))
+
+
+def _again(write: Callable[[], T]) -> T:
+    """Do as workers do when the database has sacrificed them to end a deadlock."""
+    while True:
+        try:
+            return write()
+        except Error:
+            if connections["default"].in_atomic_block:
+                raise
+            connections["default"].close()
+
+
+def _both(finish: Callable[[], int], rescue: Callable[[], int]) -> tuple[int, int]:
+    """Return what the two threads do."""
+
+    def alone(do: Callable[[], int]) -> int:
+        try:
+            return do()
+        finally:
+            connections["default"].close()
+
+    with ThreadPoolExecutor(2) as pool:
+        finishing, rescuing = pool.submit(alone, finish), pool.submit(alone, rescue)
+        return finishing.result(timeout=60), rescuing.result(timeout=60)

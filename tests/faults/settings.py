@@ -1,0 +1,58 @@
+"""Settings of the fault suite and of the workers that it starts.
+
+From the environment come:
+
+- ``DATABASE_URL``: the database;
+- ``FAULTS_HEARTBEAT``: DBQ["HEARTBEAT_SECONDS"], if not the default;
+- ``FAULTS_CODE``: ``old`` or ``new``: the jobs as one of two deployments has them;
+- ``FAULTS_LOCK_TIMEOUT``: seconds that SQLite waits for a lock;
+- what ``tests.faults.tasks`` and ``tests.faults.injection`` read.
+"""
+
+import os
+
+from tests.databases import settings_for
+
+DATABASES = {"default": settings_for(os.environ["DATABASE_URL"])}
+if timeout := os.environ.get("FAULTS_LOCK_TIMEOUT"):
+    DATABASES["default"]["OPTIONS"]["timeout"] = float(timeout)
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+INSTALLED_APPS = ["django_dbq", "tests.faults.apps.FaultsConfig"]
+SECRET_KEY = "only for tests"
+USE_TZ = True
+
+DBQ: dict[str, object] = {}
+if heartbeat := os.environ.get("FAULTS_HEARTBEAT"):
+    DBQ["HEARTBEAT_SECONDS"] = float(heartbeat)
+
+_TASKS = "tests.faults.tasks"
+JOBS: dict[str, object] = {
+    "quick": [f"{_TASKS}.quick"],
+    "work": [f"{_TASKS}.work"],
+    "three": [f"{_TASKS}.first", f"{_TASKS}.second", f"{_TASKS}.third"],
+    "effect": [f"{_TASKS}.effect"],
+    "atomic_effect": {"tasks": [f"{_TASKS}.effect"], "atomic": True},
+    "linger": [f"{_TASKS}.linger"],
+    "swell": [f"{_TASKS}.swell"],
+    "killer": {"tasks": [f"{_TASKS}.kill_worker"], "failure_hook": f"{_TASKS}.note_failure"},
+    "segfault": {"tasks": [f"{_TASKS}.segfault"], "failure_hook": f"{_TASKS}.note_failure"},
+    "sleep": [f"{_TASKS}.sleep"],
+    "query": [f"{_TASKS}.query"],
+    "c_call": [f"{_TASKS}.c_call"],
+    "deaf": [f"{_TASKS}.hold_interpreter"],
+}
+match os.environ.get("FAULTS_CODE"):
+    case "old":
+        JOBS["old_name"] = [f"{_TASKS}.quick"]
+        JOBS["journey"] = [f"{_TASKS}.first", f"{_TASKS}.removed", f"{_TASKS}.third"]
+    case "new":
+        JOBS["new_name"] = [f"{_TASKS}.quick"]
+        JOBS["journey"] = [f"{_TASKS}.first", f"{_TASKS}.third"]
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+}
