@@ -88,7 +88,9 @@ def _report(results: Sequence[dict[str, Any]], seconds: float, out: TextIO = sys
     """Print all results in the order of the scenarios; return the exit status."""
     out.write("\n")
     for result in sorted(results, key=lambda result: result["number"]):
-        out.write("{number:3} {database:11} {outcome:7} {name}: {text}\n".format_map(result))
+        text = result["text"].splitlines()[0][:300]  # all of it stands above
+        line = "{number:3} {database:11} {outcome:7} {name}: ".format_map(result)
+        out.write(f"{line}{text}\n")
     failed = sum(result["outcome"] == "FAILED" for result in results)
     out.write(f"{len(results)} scenarios in {seconds:.0f} s, {failed} of them FAILED\n")
     required = os.environ.get("DBQ_REQUIRED_DATABASES", "").split()

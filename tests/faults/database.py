@@ -52,11 +52,9 @@ def restarts(run: Run) -> None:
 
 @scenario(12, "read-only, locked, and a full disk")
 def no_writes(run: Run) -> None:
-    run.heartbeat = 0.5 if run.vendor == "sqlite" else None
-    workers = [run.start(FAULTS_LOCK_TIMEOUT="1") for _ in range(2)]
-    for worker in workers:
-        run.wait_until_known(worker)
-    if run.vendor == "sqlite":
+    is_sqlite = run.vendor == "sqlite"
+    workers = run.start_many(2, **({"FAULTS_LOCK_TIMEOUT": "1"} if is_sqlite else {}))
+    if is_sqlite:
         with _work_flowing(run, 3):
             _lock_for(run, 3.5)
             _expect_recovery(run)

@@ -4,7 +4,7 @@ From the environment come:
 
 - ``DATABASE_URL``: the database;
 - ``FAULTS_HEARTBEAT``: DBQ["HEARTBEAT_SECONDS"], if not the default;
-- ``FAULTS_CODE``: ``old`` or ``new``: the jobs as one of two deployments has them;
+- ``FAULTS_CODE``: ``old`` or ``new``, the deployment whose jobs are known (default: both);
 - ``FAULTS_LOCK_TIMEOUT``: seconds that SQLite waits for a lock;
 - what ``tests.faults.tasks`` and ``tests.faults.injection`` read.
 """
@@ -41,13 +41,13 @@ JOBS: dict[str, object] = {
     "c_call": [f"{_TASKS}.c_call"],
     "deaf": [f"{_TASKS}.hold_interpreter"],
 }
-match os.environ.get("FAULTS_CODE"):
-    case "old":
-        JOBS["old_name"] = [f"{_TASKS}.quick"]
-        JOBS["journey"] = [f"{_TASKS}.first", f"{_TASKS}.removed", f"{_TASKS}.third"]
-    case "new":
-        JOBS["new_name"] = [f"{_TASKS}.quick"]
-        JOBS["journey"] = [f"{_TASKS}.first", f"{_TASKS}.third"]
+_CODE = os.environ.get("FAULTS_CODE", "old and new")
+if "old" in _CODE:
+    JOBS["old_name"] = [f"{_TASKS}.quick"]
+    JOBS["journey"] = [f"{_TASKS}.first", f"{_TASKS}.removed", f"{_TASKS}.third"]
+if "new" in _CODE:
+    JOBS["new_name"] = [f"{_TASKS}.quick"]
+    JOBS["journey"] = [f"{_TASKS}.first", f"{_TASKS}.third"]
 
 LOGGING = {
     "version": 1,
