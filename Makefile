@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check bench bench-peers format migrations
+.PHONY: help demo test faults check bench bench-peers format migrations
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /    make \1\t/p' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ demo: $(VENV)/.run-time ## index the standard library of this Python, as jobs
 
 test: $(VENV)/.development mysqlclient ## run the tests, on every database that is to be had
 	@$(BIN)/python -m tests.run $(ARGS)
+
+faults: $(VENV)/.development mysqlclient ## inject faults; ARGS=--long for all the figures (hours)
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 check: $(VENV)/.development ## lint, format and types, without changing anything
 	$(BIN)/ruff check

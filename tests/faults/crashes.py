@@ -38,6 +38,8 @@ def random_kills(run: Run) -> None:
         victim.kill()
         in_flight += Job.objects.filter(worker=identity, state__in=Job.RUNNING).count()
         workers.append(run.start())
+    for worker in workers:
+        run.wait_until_known(worker)
     run.wait_until_done(seconds=90 + count / 50)
     run.expect_states(COMPLETE=count)
     starts = len(run.starts())
@@ -52,7 +54,7 @@ def random_kills(run: Run) -> None:
 @scenario(3, "a crash at each point of a job's life")
 def crash_points(run: Run) -> None:
     run.heartbeat = 0.5
-    each = run.scaled(100, 5)
+    each = run.scaled(100, 5 if run.vendor == "postgresql" else 3)
     run.start_many(2, "healthy")
     with ThreadPoolExecutor(3) as pool:
         plain = [pool.submit(_crash, run, "effect", point, each) for point in POINTS]

@@ -3,8 +3,10 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from django.db import connection
+from django.utils import timezone
 
 from django_dbq.models import Job
 from tests.faults.harness import SERVERS, Run, expect, patiently, scenario, wait_for
@@ -32,7 +34,9 @@ def killed_sessions(run: Run) -> None:
 
 @scenario(5, "immediate restarts, and an outage", on=SERVERS)
 def restarts(run: Run) -> None:
-    count, outage = run.scaled(10, 3), run.scaled(60, 10)
+    count, outage = run.scaled(10, 3), run.scaled(60, 14)
+    # An outage longer than the lease: nobody could report, and nobody is lost.
+    run.heartbeat = 10 if run.long else 2
     workers = run.start_many(4)
     with _work_flowing(run, 4 * count):
         for _ in range(count):
@@ -84,9 +88,10 @@ def _lock_for(run: Run, seconds: float) -> None:
 def _fill_disk(run: Run) -> None:
     """Let the disk be full while jobs run that need more of it."""
     with run.server.fillable() as ballast:
-        run.create("swell", run.scaled(400, 100))
+        due = timezone.now() + timedelta(seconds=3)
+        run.create("swell", run.scaled(400, 100), run_after=due)
         ballast.fill()
-        time.sleep(run.scaled(30, 5))
+        time.sleep(run.scaled(30, 8))
         left = patiently(run.left)
         expect(left, "the disk was not full: all jobs have ended")
         ballast.drop()

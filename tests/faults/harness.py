@@ -149,7 +149,8 @@ class Run:
     def expect_states(self, **expected: int) -> None:
         """Fail unless so many jobs are in each state."""
         states = Counter(Job.objects.values_list("state", flat=True))
-        expect(states == expected, f"states are {dict(states)}, not {expected}")
+        error = Job.objects.exclude(error=None).values_list("error", flat=True).first()
+        expect(states == expected, f"states are {dict(states)}, not {expected}; an error: {error}")
 
     # Workers
 

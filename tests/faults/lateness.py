@@ -1,11 +1,13 @@
 """Workers that are taken for dead and wake up again, and rescues that race with the finish."""
 
 import os
+import sqlite3
 import threading
 import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from signal import Signals
 from typing import Any, TypeVar
 
@@ -49,11 +51,10 @@ def _let_sleep(run: Run, victims: list[WorkerProcess]) -> None:
     jobs = [
         job
         for number in range(len(victims))
-        for job in run.create("linger", queue_name=f"victim {number}", workspace={"seconds": 0.3})
+        for job in run.create("linger", queue_name=f"victim {number}", workspace={"seconds": 3})
     ]
     wait_for(lambda: all(run.starts_of(job) for job in jobs), "all tasks had started")
-    for victim in victims:
-        victim.signal(Signals.SIGSTOP)
+    _stop(victims)
     Job.objects.filter(pk__in=[job.pk for job in jobs]).update(queue_name="healthy")
     run.wait_until_done()
     late = [victim.output.count("event=outcome_too_late") for victim in victims]
@@ -66,6 +67,30 @@ def _let_sleep(run: Run, victims: list[WorkerProcess]) -> None:
         ),
         "the late outcomes were refused",
     )
+
+
+def _stop(victims: list[WorkerProcess]) -> None:
+    """Stop workers, and none of them in the middle of a write to SQLite, which has but one lock."""
+    for victim in victims:
+        victim.signal(Signals.SIGSTOP)
+    while not _can_write():
+        for victim in victims:
+            victim.signal(Signals.SIGCONT)
+        time.sleep(0.01)
+        for victim in victims:
+            victim.signal(Signals.SIGSTOP)
+
+
+def _can_write() -> bool:
+    settings = connections.settings["default"]
+    if "sqlite3" not in settings["ENGINE"]:
+        return True
+    with closing(sqlite3.connect(settings["NAME"], timeout=0.5)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+        return True
 
 
 @scenario(7, "rescue and finish race")

@@ -17,7 +17,7 @@ from django.db import Error, connection, connections
 from tests.databases import DATABASES
 
 #: Bytes of the disk that can be filled: for a table, or for all that SQLite and MariaDB have.
-_TABLE_SPACE, _ALL_SPACE = "16m", "1g"
+_TABLE_SPACE, _ALL_SPACE = "256m", "1g"
 
 
 class Unmountable(Exception):
@@ -45,9 +45,11 @@ class Ballast:
         self.path = disk / "ballast"
 
     def fill(self) -> None:
-        with self.path.open("wb") as file, suppress(OSError):
-            while True:
-                os.write(file.fileno(), bytes(4096))
+        with self.path.open("wb") as file:
+            for size in (1024 * 1024, 4096):
+                with suppress(OSError):
+                    while os.write(file.fileno(), bytes(size)) == size:
+                        pass
 
     def drop(self) -> None:
         self.path.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from signal import Signals
 
 from django.db import connections
@@ -22,6 +23,10 @@ def requests_to_stop(run: Run) -> None:
     with ThreadPoolExecutor(4) as pool:
         instants = [run.random.uniform(0, 1.5) for _ in range(run.scaled(300, 24))]
         for _ in pool.map(lambda seconds: _stop_after(run, seconds), instants):
+            pass
+        for _ in pool.map(
+            lambda seconds: _stop_supervisor(run, seconds), instants[: len(instants) // 3]
+        ):
             pass
     _expect_nothing_held(run)
     rows = Worker.objects.count()
@@ -46,6 +51,17 @@ def _stop_after(run: Run, seconds: float) -> None:
         expect(status == 0, f"one SIGTERM, and exit status {status}:\n{worker.output}")
     finally:
         connections.close_all()
+
+
+def _stop_supervisor(run: Run, seconds: float) -> None:
+    """Ask a supervisor once, while its workers start up or shortly afterwards."""
+    supervisor = run.start(options=["--processes", "2", "--grace", "30"])
+    children = Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children")
+    wait_for(lambda: len(children.read_text().split()) == 2, "the supervisor had workers")
+    time.sleep(seconds / 10)
+    supervisor.signal(Signals.SIGTERM)
+    status = _status(supervisor, LEEWAY)
+    expect(status == 0, f"one SIGTERM, and exit status {status}:\n{supervisor.output}")
 
 
 def _stop_in(run: Run, name: str) -> None:

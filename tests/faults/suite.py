@@ -29,7 +29,8 @@ def play(
 
     results: list[dict[str, Any]] = []
     try:
-        with servers.run(database) as server, tempfile.TemporaryDirectory("-faults") as directory:
+        # The record first, which has to have room when the server's disk is full.
+        with tempfile.TemporaryDirectory("-faults") as directory, servers.run(database) as server:
             for scenario in _set_up(server):
                 if only and scenario.number not in only:
                     continue

@@ -6,6 +6,7 @@ import os
 import random
 import re
 import signal
+import threading
 import time
 from functools import cache
 
@@ -64,9 +65,11 @@ def effect(job: Job) -> None:
 
 
 def linger(job: Job) -> None:
-    """Take a while, and then write; a save() that came too late is noted."""
+    """Take a while the first time, and then write; a save() that came too late is noted."""
     note("linger", job)
-    time.sleep(job.workspace["seconds"])
+    if not job.losses:
+        # Not time.sleep, which libfaketime breaks.
+        threading.Event().wait(job.workspace["seconds"])
     mine = job.still_mine()
     job.workspace["by"] = os.getpid()
     try:
@@ -80,7 +83,7 @@ def linger(job: Job) -> None:
 def swell(job: Job) -> None:
     """Make the row so large that it needs room on the disk."""
     note("swell", job)
-    job.workspace["ballast"] = os.urandom(20_000).hex()
+    job.workspace["ballast"] = os.urandom(100_000).hex()
 
 
 def kill_worker(job: Job) -> None:
