@@ -79,12 +79,14 @@ def patiently(ask: Callable[[], T], *, seconds: float = 60) -> T:
             time.sleep(0.1)
 
 
-def wait_for(condition: Callable[[], object], what: str, *, seconds: float = 120) -> None:
+def wait_for(
+    condition: Callable[[], object], what: str, *, seconds: float = 120, pause: float = 0.05
+) -> None:
     """Return once the condition holds; it may ask the database."""
     deadline = time.monotonic() + seconds
     while not patiently(condition, seconds=seconds):
         expect(time.monotonic() < deadline, f"waited {seconds} s in vain until {what}")
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
 @dataclass(kw_only=True)

@@ -54,11 +54,11 @@ def _stop_after(run: Run, seconds: float) -> None:
 
 
 def _stop_supervisor(run: Run, seconds: float) -> None:
-    """Ask a supervisor once, while its workers start up or shortly afterwards."""
+    """Ask a supervisor once, while its workers start up: they are forked, and soon there."""
     supervisor = run.start(options=["--processes", "2", "--grace", "30"])
     children = Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children")
-    wait_for(lambda: len(children.read_text().split()) == 2, "the supervisor had workers")
-    time.sleep(seconds / 10)
+    wait_for(lambda: len(children.read_text().split()) == 2, "the supervisor had workers", pause=0)
+    time.sleep(seconds / 100)
     supervisor.signal(Signals.SIGTERM)
     status = _status(supervisor, LEEWAY)
     expect(status == 0, f"one SIGTERM, and exit status {status}:\n{supervisor.output}")
