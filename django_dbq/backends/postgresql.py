@@ -62,7 +62,7 @@ SELECT unnest(ids) FROM ended EXCEPT SELECT id FROM written
 # How did these jobs end, each in its own way, as far as they are still ours? What is to be kept of
 # the attempts that failed?
 # Where nothing was edited the last columns are NULL, and the row keeps what it has.
-_FINISH = """
+FINISH = """
 WITH ended AS (
     SELECT * FROM json_to_recordset(%s::json) AS ended (
         id uuid, claim_token uuid, state text, next_task text, attempts int, losses int,
@@ -218,7 +218,7 @@ def _finish(outcomes: Sequence[Outcome]) -> list[Statement]:
     if others:
         # As one document, since an array for each column takes ten times as long to make.
         document = json.dumps([_record(outcome) for outcome in others])
-        statements.append(Statement(_FINISH, [document, name_of_this_process()]))
+        statements.append(Statement(FINISH, [document, name_of_this_process()]))
     return statements
 
 

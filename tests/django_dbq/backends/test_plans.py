@@ -73,3 +73,47 @@ def rows_read_in_sequence() -> int:
         [read] = cursor.fetchone()
         assert isinstance(read, int)
         return read
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="about PostgreSQL's prepared plans")
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_plans_are_right_whatever_is_known_of_the_table(analyzed: bool) -> None:
+    """A table that is new, or was emptied, tells the planner nothing, or that all jobs wait."""
+    Job.objects.bulk_enqueue(Job(name="noop") for _ in range(3000))
+    with connection.cursor() as cursor:
+        if analyzed:
+            cursor.execute("ANALYZE django_dbq_job")
+        else:
+            forget_what_is_known()
+    backend_for("default").open()
+    claim = explained(postgresql.CLAIM, ["uuid", "uuid", "text", "text[]", "int"])
+    assert "Index Scan using django_dbq_job_claim" in claim
+    assert "Sort" not in claim
+    assert "Bitmap" not in claim
+    finish = explained(postgresql.FINISH, ["text", "text"])
+    assert "Index Scan using django_dbq_job_pkey" in finish
+    assert "Nested Loop" not in finish
+    assert "Seq Scan" not in finish
+    connection.close()
+
+
+def forget_what_is_known() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM pg_statistic WHERE starelid = 'django_dbq_job'::regclass")
+        cursor.execute(
+            "UPDATE pg_class SET relpages = 0, reltuples = -1"
+            " WHERE oid = 'django_dbq_job'::regclass"
+        )
+
+
+def explained(statement: str, types: list[str]) -> str:
+    """Return the plan of a statement as a worker's session prepares it, for any values."""
+    for number in range(len(types)):
+        statement = statement.replace("%s", f"${number + 1}", 1)
+    with connection.cursor() as cursor:
+        cursor.execute(f"PREPARE explained ({', '.join(types)}) AS {statement}")
+        cursor.execute(f"EXPLAIN EXECUTE explained ({', '.join(['NULL'] * len(types))})")
+        plan = "\n".join(row[0] for row in cursor.fetchall())
+        cursor.execute("DEALLOCATE explained")
+        return plan
