@@ -28,6 +28,7 @@ if heartbeat := os.environ.get("FAULTS_HEARTBEAT"):
 _TASKS = "tests.faults.tasks"
 JOBS: dict[str, object] = {
     "quick": [f"{_TASKS}.quick"],
+    "count": [f"{_TASKS}.count"],
     "work": [f"{_TASKS}.work"],
     "three": [f"{_TASKS}.first", f"{_TASKS}.second", f"{_TASKS}.third"],
     "effect": [f"{_TASKS}.effect"],

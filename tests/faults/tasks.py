@@ -38,6 +38,12 @@ def work(job: Job) -> None:
     time.sleep(random.uniform(0.002, 0.02))
 
 
+def count(job: Job) -> None:
+    """Be busy for some milliseconds: a worker that was stopped goes on with this afterwards."""
+    note("count", job)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10_000)
+
+
 def first(job: Job) -> None:
     note("first", job)
     job.workspace["steps"] = ["first"]
