@@ -61,6 +61,8 @@ class Batch:
         self.weather = 0
         #: Until when, by the clock, other workers believe that this one is there.
         self.lease_until = math.inf
+        #: When the lease began after it had run out: what was claimed before may be others' by now.
+        self._lease_since = -math.inf
         self._closed = False
         self._unstarted: deque[Claim] = deque()
         #: By the identity of the claim: to hash all that it says would take longer.
@@ -124,10 +126,11 @@ class Batch:
 
     # For the dispatcher
 
-    def hold(self, claimed: Sequence[Claim]) -> None:
+    def hold(self, claimed: Sequence[Claim], *, asked: float = math.inf) -> None:
         """Take in jobs that were claimed; those that rank before others are started before them.
 
-        ``claimed``: in the order in which they shall run.
+        ``claimed``: in the order in which they shall run. ``asked``: when the database was asked
+        for them, by the clock: if the lease has run out since, they go back.
         """
         with self._lock:
             last = self._unstarted[-1] if self._unstarted else None
@@ -143,7 +146,22 @@ class Batch:
             # Those that ended after the claim: it did not see that they go on.
             for outcome in list(self._ended):
                 self._make_way(outcome.row)
+            if asked < self._lease_since:
+                self._release_unstarted()
             self._changed.notify_all()
+
+    def renew_lease(self, until: float) -> bool:
+        """Take note of a report that has arrived; return whether the lease had run out before it.
+
+        Others may have what was held then and had not started, so that it goes back.
+        """
+        with self._lock:
+            now = self.clock()
+            if had_run_out := now > self.lease_until:
+                self._lease_since = now
+                self._release_unstarted()
+            self.lease_until = until
+            return had_run_out
 
     def hand_back(self) -> None:
         """Make outcomes of what has not started, which let others have it."""

@@ -249,7 +249,7 @@ class Dispatcher:
         self._promising = len(claimed) == room
         if claimed:
             self._last_claim = self.clock()
-            self._hold(claimed)
+            self._hold(claimed, asked=now)
         else:
             self.known.warn_of_others()
         if not self._promising:
@@ -266,7 +266,7 @@ class Dispatcher:
         self._next_promotion = now + PROMOTE_INTERVAL
         return math.inf if following is None else following
 
-    def _hold(self, claimed: Sequence[Claim]) -> None:
+    def _hold(self, claimed: Sequence[Claim], *, asked: float) -> None:
         """Take in what this code can run; the rest goes back, to workers with newer code.
 
         So does what would have to wait for a suspect to run alone.
@@ -278,7 +278,7 @@ class Dispatcher:
         if too_new := self.known.too_new(claimed):
             self.backend.finish([release(claim) for claim in too_new])
             claimed = [claim for claim in claimed if claim not in too_new]
-        self.batch.hold(claimed)
+        self.batch.hold(claimed, asked=asked)
         if self.batch.isolating:
             self._size.size = 0
 

@@ -106,9 +106,7 @@ class Heartbeat:
         if begin - self._last_beat > 2 * self.interval or self._steady_since is None:
             self._steady_since = begin
         self._last_beat = begin
-        had_run_out = begin > self.batch.lease_until
-        self.batch.lease_until = begin + self.lease
-        if had_run_out:
+        if self.batch.renew_lease(begin + self.lease):
             self.bell.ring()
         # While the database was away nobody could report. Who has reported all along knows that
         # others could have.

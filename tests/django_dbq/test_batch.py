@@ -291,15 +291,6 @@ class TestSuspects:
         assert batch.start() is not None
 
 
-class TestLease:
-    def test_nothing_starts_when_it_has_run_out(self, batch: Batch) -> None:
-        batch.hold([held(), held()])
-        batch.lease_until = float("-inf")
-        assert batch.start(wait=False) is None
-        assert batch.size == (0, 0, 2)
-        assert {outcome.row.state for outcome in batch.take_ended()} == {"NEW"}
-
-
 class TestWhatIsHeld:
     def test_is_known_until_it_is_written(self, batch: Batch) -> None:
         assert (batch.tokens, batch.held_since) == (set(), None)
@@ -424,3 +415,47 @@ def test_a_bell_is_heard_whatever_the_number_of_its_file() -> None:
         for file in others:
             os.close(file)
         resource.setrlimit(resource.RLIMIT_NOFILE, (few, most))
+
+
+class TestLease:
+    """A worker that was taken for dead starts nothing that others may have by now."""
+
+    @pytest.fixture
+    def now(self) -> list[float]:
+        return [0.0]
+
+    @pytest.fixture
+    def batch(self, now: list[float]) -> Batch:
+        batch = Batch(queues=["first"], bell=Bell(), clock=lambda: now[0])
+        batch.lease_until = 10.0
+        return batch
+
+    def test_nothing_starts_when_it_has_run_out(self, batch: Batch, now: list[float]) -> None:
+        batch.hold([held(), held()])
+        now[0] = 11.0
+        assert batch.start(wait=False) is None
+        assert batch.size == (0, 0, 2)
+
+    def test_what_was_held_when_it_ran_out_goes_back(self, batch: Batch, now: list[float]) -> None:
+        batch.hold([held(), held()], asked=1.0)
+        now[0] = 11.0
+        # The report comes before anybody wanted to start them.
+        assert batch.renew_lease(21.0)
+        assert started(batch) == []
+        assert [outcome.row.state for outcome in batch.take_ended()] == ["NEW", "NEW"]
+
+    def test_what_was_asked_for_before_it_ran_out_goes_back(
+        self, batch: Batch, now: list[float]
+    ) -> None:
+        now[0] = 11.0
+        batch.renew_lease(21.0)
+        batch.hold([held()], asked=9.0)
+        assert started(batch) == []
+        assert len(batch.take_ended()) == 1
+
+    def test_a_report_in_time_changes_nothing(self, batch: Batch, now: list[float]) -> None:
+        claims = [held(), held()]
+        batch.hold(claims, asked=1.0)
+        now[0] = 9.0
+        assert not batch.renew_lease(18.0)
+        assert started(batch) == claims
