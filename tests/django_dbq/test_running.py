@@ -75,7 +75,8 @@ class TestAtomicJobs:
         finish, runs = own.backend.finish, iter([True])
 
         def finish_late(outcomes: list[Outcome]) -> list[Outcome]:
-            if next(runs, False):
+            # A job may be handed back before, where the machine is slow.
+            if outcomes[0].row.next_task == "tests.tasks.noop" and next(runs, False):
                 Job.objects.filter(pk=job.pk).update(state="READY")
             return finish(outcomes)
 
@@ -100,7 +101,8 @@ class TestAtomicJobs:
 
         def failing(outcomes: list[Outcome]) -> list[Outcome]:
             late = finish(outcomes)
-            if next(runs, False):
+            # A job may be handed back before, where the machine is slow.
+            if outcomes[0].row.state == "COMPLETE" and next(runs, False):
                 raise error("at the commit")
             return late
 
