@@ -17,7 +17,7 @@ from django_dbq.models import Job
 TARGET_SECONDS = 0.03
 #: Jobs that a worker holds ahead, however quick they are.
 LARGEST_BATCH = 1000
-#: Seconds that a suspect waits for others to end, before it is started beside them.
+#: Seconds that a suspect waits for others to end, or others for it, before they run side by side.
 ISOLATION_SECONDS = 30
 
 
@@ -163,6 +163,21 @@ class Batch:
             self.lease_until = until
             return had_run_out
 
+    @property
+    def is_isolated_for_long(self) -> bool:
+        """Whether a suspect has had the worker for itself, or waited for that, long enough."""
+        return self.clock() - self.last_progress >= ISOLATION_SECONDS
+
+    def abandon(self) -> None:
+        """Start nothing more, because nobody will write what comes of it; others will rescue it."""
+        with self._lock:
+            self.frozen_since = min(
+                [claim.started for claim in self._held()], default=self.last_claimed
+            )
+            self._unstarted.clear()
+            self._closed = True
+            self._changed.notify_all()
+
     def hand_back(self) -> None:
         """Make outcomes of what has not started, which let others have it."""
         with self._lock:
@@ -191,10 +206,12 @@ class Batch:
         with self._lock:
             self._writing = []
 
-    def put_back(self) -> None:
-        """Keep the outcomes that were taken away, because they could not be written."""
+    def put_back(self) -> list[Outcome]:
+        """Keep the outcomes that were taken away, and could not be written; return them."""
         with self._lock:
-            self._writing, self._ended = [], self._writing + self._ended
+            unwritten = self._writing
+            self._writing, self._ended = [], unwritten + self._ended
+            return unwritten
 
     def take_pace(self) -> float | None:
         """Return how many seconds the tasks took that have ended since, on average."""
@@ -251,9 +268,9 @@ class Batch:
 
     def _is_full(self) -> bool:
         """Whether no other job may be started beside those that run."""
-        if self.isolating and self._running:
-            return self.clock() - self.last_progress < ISOLATION_SECONDS
-        return len(self._running) >= self.concurrency
+        if len(self._running) >= self.concurrency:
+            return True
+        return self.isolating and bool(self._running) and not self.is_isolated_for_long
 
     def _held(self) -> list[Claim]:
         running = [claim for claim, _ in self._running.values()]

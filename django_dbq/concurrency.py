@@ -2,16 +2,20 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.db import connections
 
 from django_dbq import registry
 from django_dbq.batch import Batch
-from django_dbq.claims import Claim
+from django_dbq.claims import Claim, Outcome
 from django_dbq.execution import Execution
 from django_dbq.running import JobRunner
+from django_dbq.task_connections import IDLE_SECONDS, TaskConnections
 
 
 class TaskThreads:
@@ -29,6 +33,9 @@ class TaskThreads:
         self._threads: list[threading.Thread] = []
         self._idle = 0
         self._lock = threading.Lock()
+        self._shared = SharedConnections(batch)
+        self._concluding = ThreadPoolExecutor(thread_name_prefix="dbq-conclude")
+        self._own = threading.local()
 
     def run(self) -> None:
         """Run jobs until the batch is closed, and nothing runs any more."""
@@ -38,6 +45,7 @@ class TaskThreads:
         for thread in self._threads:  # which grows until the last has ended
             thread.join()
         self.batch.wait_for_running()
+        self._concluding.shutdown()
         self._loop.call_soon_threadsafe(self._loop.stop)
         loop.join()
         self._loop.close()
@@ -74,16 +82,52 @@ class TaskThreads:
         if (coroutine := execution.begin()) is None:
             runner.batch.end(execution.conclude())
         else:
-            execution.settle = None  # its connections are those of other threads
-            waiting = self._await(execution, coroutine, runner.batch)
+            waiting = self._await(execution, coroutine, runner)
             asyncio.run_coroutine_threadsafe(waiting, self._loop)
 
     async def _await(
-        self, execution: Execution, coroutine: Coroutine[Any, Any, object], batch: Batch
+        self, execution: Execution, coroutine: Coroutine[Any, Any, object], runner: JobRunner
     ) -> None:
         try:
+            await self._shared.refresh()
             await execution.awaited(coroutine)
         except BaseException as error:  # noqa: BLE001 - SystemExit must not end the event loop
             execution.raised = error
         # Hooks may use the database, which has no place in an event loop.
-        batch.end(await asyncio.to_thread(execution.conclude))
+        outcome = await self._loop.run_in_executor(self._concluding, self._conclude, execution)
+        runner.batch.end(outcome)
+
+    def _conclude(self, execution: Execution) -> Outcome:
+        """Run the hooks behind a coroutine, on a thread whose connections are looked after."""
+        own: TaskConnections | None = getattr(self._own, "connections", None)
+        if own is None:
+            own = self._own.connections = TaskConnections()
+        own.refresh(weather=self.batch.weather)
+        execution.settle = own.settle
+        return execution.conclude()
+
+
+class SharedConnections:
+    """The connections of the one thread that runs what coroutines want of the database."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self._connections: TaskConnections | None = None
+        self._weather = batch.weather
+        self._looked = time.monotonic()
+
+    async def refresh(self) -> None:
+        """Let go of what does not work any more, before a coroutine finds out.
+
+        It takes a turn of that thread, so only after the database was away, or after a while.
+        """
+        now = time.monotonic()
+        if self._weather == self.batch.weather and now - self._looked < IDLE_SECONDS:
+            return
+        self._weather, self._looked = self.batch.weather, now
+        await sync_to_async(self._refresh)()
+
+    def _refresh(self) -> None:
+        if self._connections is None:
+            self._connections = TaskConnections()
+        self._connections.refresh(weather=self.batch.weather, always=True)

@@ -19,7 +19,7 @@ from django_dbq.limits import Limits, Tally
 from django_dbq.logs import logfmt
 from django_dbq.models import Job
 from django_dbq.stopping import StopRequests, leave_at_once
-from django_dbq.tracebacks import describe, summarise
+from django_dbq.tracebacks import describe
 from django_dbq.wakeup import WakeUp
 from django_dbq.weather import WEATHER, Weather
 
@@ -84,6 +84,10 @@ class Dispatcher:
         self._ended = False
         self._weather = Weather("dispatcher", clock=clock)
         self._uncertain_until = -math.inf
+        #: The claims whose outcome may have been written, though the database's answer is missing.
+        self._unsure: set[tuple[uuid.UUID, uuid.UUID]] = set()
+        #: How often in a row outcomes could not be written.
+        self._failed_writes = 0
         self._next_sweep = -math.inf
 
     def run(self) -> None:
@@ -97,6 +101,7 @@ class Dispatcher:
                 pass
         except BaseException as error:  # noqa: BLE001 - raised again by the worker
             self.error = error
+            self.batch.abandon()
         finally:
             self.batch.close()
             connections[self.backend.using].close()
@@ -119,7 +124,9 @@ class Dispatcher:
     def _shelter(self, error: Exception) -> None:
         """Keep what could not be written, and wait before the database is asked again."""
         now = self.clock()
-        self.batch.put_back()
+        unwritten = self.batch.put_back()
+        self._failed_writes = self._failed_writes + 1 if unwritten else 0
+        self._unsure |= {(outcome.claim.job_id, outcome.claim.token) for outcome in unwritten}
         # The statement that was under way may have been carried out, or may be later.
         self._uncertain_until = now + UNCERTAIN_SECONDS
         self._next_sweep = now
@@ -128,6 +135,9 @@ class Dispatcher:
         self._promising = True
         with suppress(Error):
             connections[self.backend.using].close()
+        if self.stop:
+            self.batch.hand_back()
+            self.batch.close()
         until = now + self._weather.worsened(error)
         while (left := until - self.clock()) > 0 and self.stop.count < 2:
             self.bell.wait(left)
@@ -157,14 +167,16 @@ class Dispatcher:
             self._stop()
             return False
         self._adapt()
-        # Asked before the claim: what still runs then may make its job go on.
-        unstarted, running, _ = self.batch.size
-        claimed = self._exchange()
-        if self._has_worked_enough():
+        if self.batch.closed or self._has_worked_enough():
             self.batch.hand_back()
             self._write()
             self.batch.close()
             return False
+        # Asked before the claim: what still runs then may make its job go on.
+        unstarted, running, _ = self.batch.size
+        claimed = self._exchange()
+        if self._has_worked_enough():
+            return True
         busy = unstarted or running or claimed
         if self.limits.burst and not busy and not self._promising:
             self.batch.close()
@@ -173,7 +185,9 @@ class Dispatcher:
     def wait(self) -> None:
         """Wait until a task ends, a job is created or due, or a limit or a stop has its time."""
         now = self.clock()
-        until = self._begin + (math.inf if self.limits.seconds is None else self.limits.seconds)
+        until = math.inf
+        if self.limits.seconds is not None and not self.batch.closed:
+            until = self._begin + self.limits.seconds
         if self.batch.unstarted:
             until = min(until, now + TARGET_SECONDS)
         if self.batch.frozen_since is not None:
@@ -191,6 +205,8 @@ class Dispatcher:
 
     def _adapt(self) -> None:
         """Follow the pace of the tasks; hand back what would wait for one that turned out slow."""
+        if self.batch.isolating and self.batch.is_isolated_for_long:
+            self.batch.isolating = False
         stuck = self.clock() - self.batch.last_progress > 2 * TARGET_SECONDS
         if stuck and self.batch.unstarted and not self.batch.isolating:
             self.batch.hand_back()
@@ -230,6 +246,11 @@ class Dispatcher:
         self._promising |= any(o.row.state in Job.WAITING for o in (*ended, *settled))
         if settled:
             self._count(settled, [])
+        if self._failed_writes > 1:
+            # What the database does not take, however often it is asked, is not its weather.
+            self._finish_singly(ended)
+            self.batch.written()
+            ended = []
         if not self._promising or room < 1:
             self._finish(ended)
             self.batch.written()
@@ -269,12 +290,18 @@ class Dispatcher:
     def _hold(self, claimed: Sequence[Claim], *, asked: float) -> None:
         """Take in what this code can run; the rest goes back, to workers with newer code.
 
-        So does what would have to wait for a suspect to run alone.
+        So does what would have to wait for a suspect to run alone, and what is not to be held
+        ahead.
         """
-        suspect = next((i for i, claim in enumerate(claimed) if claim.losses), len(claimed))
-        if others := claimed[max(suspect, 1) :]:
+        alone = self.known.not_held_ahead(claimed)
+        first = next(
+            (i for i, claim in enumerate(claimed) if claim.losses or claim.job_name in alone),
+            len(claimed),
+        )
+        if others := claimed[max(first, 1) :]:
             self.backend.finish([release(claim) for claim in others])
-            claimed = claimed[: max(suspect, 1)]
+            claimed = claimed[: max(first, 1)]
+            self._size.size = 0
         if too_new := self.known.too_new(claimed):
             self.backend.finish([release(claim) for claim in too_new])
             claimed = [claim for claim in claimed if claim not in too_new]
@@ -299,6 +326,7 @@ class Dispatcher:
             logger.warning("%s", logfmt(event="jobs_handed_back", count=count))
         if now > self._uncertain_until:
             self.batch.frozen_since = None
+            self._unsure.clear()
 
     def _finish(self, outcomes: Sequence[Outcome]) -> None:
         """Write the outcomes; one that the database refuses fails its own job, and no other."""
@@ -306,25 +334,40 @@ class Dispatcher:
             return
         try:
             late = self.backend.finish(outcomes)
-        except (DataError, IntegrityError, ValueError) as error:
-            if len(outcomes) > 1:
-                for outcome in outcomes:
-                    self._finish([outcome])
-                return
-            outcomes = [_refused(outcome, error) for outcome in outcomes]
-            late = self.backend.finish(outcomes)
-        self._count(outcomes, late)
+        except (DataError, IntegrityError, ValueError):
+            self._finish_singly(outcomes)
+        else:
+            self._count(outcomes, late)
+
+    def _finish_singly(self, outcomes: Sequence[Outcome]) -> None:
+        """Write the outcomes one by one; fail the jobs of those that the database does not take."""
+        for outcome in outcomes:
+            written = [outcome]
+            try:
+                late = self.backend.finish(written)
+            except (Error, ValueError) as error:
+                if not isinstance(error, DataError | IntegrityError | ValueError):
+                    # It is the outcome's fault only if the database answers.
+                    self.backend.reconnect()
+                written = [_refused(outcome, error)]
+                late = self.backend.finish(written)
+            self._count(written, late)
 
     def _count(self, outcomes: Sequence[Outcome], late: Sequence[Outcome]) -> None:
-        # After an error they may well have been written already, by us.
-        if late and self.batch.frozen_since is None:
-            for outcome in late:
-                claim = outcome.claim
-                line = logfmt(event="outcome_too_late", name=claim.job_name, id=claim.job_id)
-                logger.warning("%s", line)
-            outcomes = [outcome for outcome in outcomes if outcome not in late]
+        self._failed_writes = 0
+        if late:
+            # Those that we may have written ourselves are not late.
+            lost = {(o.claim.job_id, o.claim.token) for o in late} - self._unsure
+            outcomes = [o for o in outcomes if (o.claim.job_id, o.claim.token) not in lost]
+            for job_id, _ in lost:
+                logger.warning("%s", logfmt(event="outcome_too_late", id=job_id))
         self.tally.count(outcomes)
-        self.on_progress(self.tally)
+        try:
+            self.on_progress(self.tally)
+        except Exception:
+            # Whoever looked on has gone; the work goes on.
+            logger.exception("event=progress_failed")
+            self.on_progress = _nobody_looks
 
     def _stop(self) -> None:
         """Hand back what has not started, mark what runs; the second time, hand that back too."""
@@ -336,8 +379,8 @@ class Dispatcher:
             leave_at_once()
         self._write()
         if not self._marked:
-            self._marked = True
             self.backend.stop(self.batch.running)
+            self._marked = True
 
     def _has_worked_enough(self) -> bool:
         limits = self.limits
@@ -346,12 +389,22 @@ class Dispatcher:
         return limits.seconds is not None and self.clock() - self._begin >= limits.seconds
 
 
+def _nobody_looks(tally: Tally) -> None:
+    """Show no progress."""
+
+
 def _refused(outcome: Outcome, error: Exception) -> Outcome:
     """Return the outcome of a job whose values the database would not take."""
-    claim, record = outcome.claim, describe(error)
+    # It may have been the record of a failure: this one is such as every column holds.
+    claim, record = outcome.claim, describe(error).encode("ascii", "backslashreplace").decode()
     return outcome._replace(
         row=claim.row._replace(state=Job.STATES.FAILED),
         error=record,
         edited=False,
-        failure=FailedAttempt(claim.row.next_task, claim.attempts, summarise(error), record),
+        failure=FailedAttempt(
+            claim.row.next_task,
+            claim.attempts,
+            f"{type(error).__name__}: the database did not take what the task came to",
+            record,
+        ),
     )

@@ -6,7 +6,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import Field
 
 from django_dbq.claims import JobValues
-from django_dbq.errors import DBQError, InvalidEdit
+from django_dbq.errors import DBQError, InvalidEdit, WorkspaceError
 from django_dbq.models import Job
 from django_dbq.workspace import decode_workspace, encode_workspace, unstorable
 
@@ -22,7 +22,7 @@ def accept_edits(job: Job, last: JobValues) -> JobValues:
     workspace = last.workspace
     try:
         workspace = encode_workspace(job.workspace, stored=workspace)
-    except DBQError as problem:
+    except WorkspaceError as problem:
         problems.append(problem)
         job.workspace = decode_workspace(last.workspace)
     values = (job.state, job.next_task, workspace, job.priority, job.run_after, job.queue_name)

@@ -13,6 +13,7 @@ DBQError
 │   └── Discard         give the job up, whatever its retries say
 ├── TaskTimeout         raised in a task that took longer than its timeout
 ├── OpenTransaction     a transaction that a task has left open
+├── SpoiledTransaction  the transaction of an atomic job, which cannot commit any more
 ├── JobLost             a job whose worker died once too often
 └── JobCancelled        a job that somebody cancelled
 """
@@ -109,6 +110,10 @@ class TaskTimeout(DBQError):
 
 class OpenTransaction(DBQError):
     """The task left a transaction open, so that nothing of what it wrote there was kept."""
+
+
+class SpoiledTransaction(DBQError):
+    """The task of an atomic job left its transaction so that it could not commit."""
 
 
 class JobLost(DBQError):

@@ -140,8 +140,26 @@ class Execution:
 
     def conclude(self) -> Outcome:
         """Run the hooks that follow the task, and return what it came to."""
+        try:
+            return self._conclude()
+        except BaseException as error:
+            # What a task leaves on its job may raise anything, wherever it is looked at.
+            logger.exception("event=execution_failed name=%s", self.claim.job_name)
+            return self.failed(error)
+
+    def failed(self, error: BaseException) -> Outcome:
+        """Return the outcome of a job that nobody can look at any more: it keeps what it held."""
+        text = describe(error, leaving_out=__file__)
+        failure = FailedAttempt(self.task, self.claim.attempts, summarise(error), text)
+        row = self.claim.row.moved(_FAILED, self.task)
+        return Outcome(
+            self.claim, row, self.claim.attempts, self.claim.losses, text, failure=failure
+        )
+
+    def _conclude(self) -> Outcome:
         if self.unreadable is not None:
-            return self._unread(self.unreadable)
+            logger.error("%s", self._line("task_failed"), exc_info=self.unreadable)
+            return self.failed(self.unreadable)
         self.check()
         if self.raised is None:
             self._advance()
@@ -263,17 +281,15 @@ class Execution:
     def _accept(self) -> None:
         self.accepted = accept_edits(self.job, self.accepted)
 
-    def _unread(self, error: Exception) -> Outcome:
-        """Return the outcome of a job that nobody could look at: it keeps what it holds."""
-        self._keep_record(error, "task_failed")
-        row = self.claim.row.moved(_FAILED, self.task)
-        return Outcome(self.claim, row, self.attempts, self.losses, self.error, False, self.failure)
-
     def _outcome(self) -> Outcome:
         row = self.accepted
         if row.state in Job.RUNNING:  # set by a hook, which cannot mean it: the task has ended
             ended = _FAILED if self.error else _COMPLETE
             row = row.moved(_READY if row.next_task and not self.error else ended, row.next_task)
+        if row.state in Job.WAITING:
+            # No worker was lost over this attempt. Those that were lost before it do not count as
+            # tries, and are forgotten.
+            self.attempts, self.losses = self.attempts - self.losses, 0
         # A task that saved its job may have written what it changed back afterwards.
         edited = row[2:] != self.claim.row[2:] or self.job.saved_while_held
         return Outcome(

@@ -43,6 +43,11 @@ class KnownJobs:
         now = self.clock()
         return [name for name in registry.names() if self._too_new.get(name, now) <= now]
 
+    def not_held_ahead(self, claims: Iterable[Claim]) -> set[str]:
+        """Return the names of jobs that are claimed only to be started: a loss would fail them."""
+        names = {claim.job_name for claim in claims}
+        return {name for name in names if registry.get(name).on_lost == "fail"}
+
     def too_new(self, claims: Iterable[Claim]) -> list[Claim]:
         """Return those of jobs whose workspace newer code made; leave their names for a while."""
         found: list[Claim] = []

@@ -1,18 +1,27 @@
 """Where jobs run: one thread, which takes one after the other from the batch."""
 
+import logging
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 
-from django.db import DataError, IntegrityError, transaction
+from django.db import DataError, Error, IntegrityError, transaction
 
 from django_dbq import registry
 from django_dbq.backends import Backend
 from django_dbq.batch import Batch
 from django_dbq.claims import Claim, Outcome
 from django_dbq.deadlines import Deadlines
+from django_dbq.errors import OpenTransaction, Retry, SpoiledTransaction
 from django_dbq.execution import Execution, release
 from django_dbq.stopping import StopRequests
-from django_dbq.task_connections import TaskConnections
-from django_dbq.weather import WEATHER
+from django_dbq.task_connections import TaskConnections, refuse_if_spoiled
+from django_dbq.tracebacks import summarise
+
+logger = logging.getLogger(__name__)
+
+#: Seconds after which a job runs again whose transaction the database did not commit.
+RETRY_SECONDS = 1.0
 
 
 class JobRunner:
@@ -37,14 +46,12 @@ class JobRunner:
         self.deadlines = deadlines
         self.connections = TaskConnections()
         self.settle = None if is_guest else self.connections.settle
-        self._weather = batch.weather
 
     def run(self, run_one: Callable[[Claim], None] | None = None) -> None:
         """Run all jobs that come; ``run_one`` runs one of them in another way."""
         run_one = run_one or self.run_one
         while claim := self.batch.start():
-            self.connections.refresh(is_weather=self._weather != self.batch.weather)
-            self._weather = self.batch.weather
+            self.connections.refresh(weather=self.batch.weather)
             run_one(claim)
 
     def run_one(self, claim: Claim) -> None:
@@ -56,34 +63,87 @@ class JobRunner:
 
     def execution(self, claim: Claim, *, is_atomic: bool = False) -> Execution:
         """Return the execution of that claim in this thread."""
-        settle = None if is_atomic else self.settle
+        settle = self.settle
+        if is_atomic and settle is not None:
+            settle = partial(self.connections.settle, sparing=self.backend.using)
         return Execution(claim, self.stop, settle=settle, deadlines=self.deadlines)
 
     def run_atomically(self, claim: Claim) -> None:
         """Run a job whose task's writes are committed together with its outcome, or not at all."""
         execution = self.execution(claim, is_atomic=True)
-        outcome: Outcome | None = None
-        is_written = False
+        run = AtomicRun(execution, self.backend)
+        run.play()
+        if self.settle is not None:
+            with suppress(OpenTransaction):
+                self.settle(execution.raised)
+        if run.is_committed:
+            self.batch.end(run.outcome or release(claim), written=True)
+        elif run.is_late:
+            # By no chance may it be accepted now that the task's writes are undone.
+            self.batch.end(release(claim))
+        else:
+            self.batch.end(execution.conclude())
+
+
+class AtomicRun:
+    """One run of an atomic job: its transaction, and what became of that.
+
+    ``is_committed``: the outcome is written. ``is_late``: the job was not ours any more, so that
+    nothing is written. Neither: all that the task wrote is undone, and the execution knows why.
+    """
+
+    def __init__(self, execution: Execution, backend: Backend) -> None:
+        self.execution = execution
+        self.backend = backend
+        self.outcome: Outcome | None = None
+        self.is_committed = False
+        self.is_late = False
+
+    def play(self) -> None:
+        """Run the task, the hook behind it and the finish in one transaction."""
         try:
             with transaction.atomic(using=self.backend.using):
-                outcome = self._committable(execution)
-                is_written = outcome is not None and not self.backend.finish([outcome])
-                if not is_written:
+                # The first of its kind: it knows of the commit whatever others raise after it.
+                transaction.on_commit(self._note_commit, using=self.backend.using)
+                if is_to_commit := self._is_to_commit():
+                    is_to_commit = not self.backend.connection.needs_rollback
+                if not is_to_commit:
                     transaction.set_rollback(True, using=self.backend.using)
-            if outcome is not None and not is_written:
-                # Late. By no chance may it be accepted now that the task's writes are undone.
-                outcome = release(claim)
-        except (DataError, IntegrityError) as error:  # a constraint that is checked at the commit
-            execution.begin_again()
-            execution.raised, outcome = error, None
-        except WEATHER:
-            # Nobody knows whether it was committed. If it was, this changes nothing.
-            outcome = release(claim)._replace(attempts=claim.attempts, losses=claim.losses + 1)
-            is_written = False
-        self.batch.end(outcome or execution.conclude(), written=is_written)
+            # In a transaction of the caller's, the commit is still to come.
+            self.is_committed |= is_to_commit
+        except BaseException as error:
+            if self.is_committed:
+                logger.exception("event=on_commit_failed name=%s", self.execution.claim.job_name)
+            else:
+                self._undo(error)
 
-    def _committable(self, execution: Execution) -> Outcome | None:
-        """Run the task and the hook behind it; return the outcome, or None if that has failed."""
+    def _note_commit(self) -> None:
+        self.is_committed = True
+
+    def _is_to_commit(self) -> bool:
+        execution, connection = self.execution, self.backend.connection
+        depth = len(connection.savepoint_ids)
         execution.run_task()
         execution.check()
-        return execution.conclude() if execution.raised is None else None
+        if execution.raised is not None:
+            return False
+        try:
+            refuse_if_spoiled(connection, depth=depth)
+            self.outcome = execution.conclude()
+            refuse_if_spoiled(connection, depth=depth)
+        except SpoiledTransaction as error:
+            self._undo(error)
+            return False
+        self.is_late = bool(self.backend.finish([self.outcome]))
+        return not self.is_late
+
+    def _undo(self, error: BaseException) -> None:
+        """Let the execution conclude once more: what it came to before is not so."""
+        if isinstance(error, Error) and not isinstance(error, DataError | IntegrityError):
+            # The database went away, or asks for another try. Nobody knows whether it was
+            # committed; if it was, the second outcome is late and changes nothing.
+            reason = f"The transaction was not committed: {summarise(error)}"
+            error, cause = Retry(reason, in_=RETRY_SECONDS), error
+            error.__cause__ = cause
+        self.execution.begin_again()
+        self.execution.raised = error

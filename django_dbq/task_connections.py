@@ -9,8 +9,10 @@ from typing import Any
 from django.db import Error, connections
 from django.db.backends.signals import connection_created
 
-from django_dbq.errors import OpenTransaction, TaskTimeout
+from django_dbq.errors import OpenTransaction, SpoiledTransaction, TaskTimeout
 
+#: libpq's number for a transaction in which a statement has failed.
+_IN_ERROR = 3
 #: Seconds without a task after which a connection is asked whether it still works.
 IDLE_SECONDS = 1.0
 
@@ -24,6 +26,7 @@ class TaskConnections:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self._last_used = clock()
+        self._weather = 0
         self._thread = threading.get_ident()
         # To ask Django for them behind each task would take longer than many a task.
         self._connections: list[Any] = [*connections.all(initialized_only=True)]
@@ -33,29 +36,30 @@ class TaskConnections:
         if threading.get_ident() == self._thread and connection not in self._connections:
             self._connections.append(connection)
 
-    def refresh(self, *, is_weather: bool = False) -> None:
+    def refresh(self, *, weather: int = 0, always: bool = False) -> None:
         """Let go of connections that do not work any more, before a task finds out.
 
-        ``is_weather``: whether the database was away since the last task; else only connections
-        that were idle for long are looked at.
+        ``weather``: how often the database has gone away so far. If that is more often than last
+        time, or if it was a while ago, the connections are asked; or ``always``.
         """
         now = self.clock()
-        if is_weather or now - self._last_used > IDLE_SECONDS:
+        if always or weather != self._weather or now - self._last_used > IDLE_SECONDS:
             for connection in self._connections:
                 if connection.connection is not None and not connection.in_atomic_block:
                     connection.errors_occurred = True
                     connection.close_if_unusable_or_obsolete()
-        self._last_used = now
+        self._last_used, self._weather = now, weather
 
-    def settle(self, raised: BaseException | None) -> None:
+    def settle(self, raised: BaseException | None, *, sparing: str | None = None) -> None:
         """Take back what a task has left undone; ``raised`` is what it raised, if anything.
 
-        Raises ``OpenTransaction`` if that is a transaction, which takes what the task wrote with
-        it. A connection on which there were errors is closed if it does not work any more.
+        ``sparing``: the database whose transaction is not the task's to end. Raises
+        ``OpenTransaction`` if there is one, which takes what the task wrote with it. A connection
+        on which there were errors is closed if it does not work any more.
         """
         left_open: list[str] = []
         for connection in self._connections:
-            if connection.connection is None:
+            if connection.connection is None or connection.alias == sparing:
                 continue
             if _is_broken(connection):
                 _close(connection)
@@ -94,6 +98,36 @@ def _is_broken(connection: Any) -> bool:
                 return True
         case _:
             return False
+
+
+def refuse_if_spoiled(connection: Any, *, depth: int) -> None:
+    """Raise ``SpoiledTransaction`` if the transaction would not commit what was written in it.
+
+    ``depth``: of savepoints, as it was when the transaction began.
+    """
+    raw: Any = connection.connection
+    is_gone = raw is None or connection.closed_in_transaction
+    if is_gone or len(connection.savepoint_ids) != depth or not connection.in_atomic_block:
+        connection.savepoint_ids = connection.savepoint_ids[:depth]
+        connection.atomic_blocks = connection.atomic_blocks[: depth + 1]
+        connection.needs_rollback = True
+        raise SpoiledTransaction(
+            "The task closed the connection, or began or ended an atomic() block that it did not"
+            " end or begin: leave each block that you enter, and no other."
+        )
+    if connection.needs_rollback or _is_in_error(connection):
+        connection.needs_rollback = True
+        raise SpoiledTransaction(
+            "The task's transaction is to be rolled back, because of an error that the task caught"
+            " or by set_rollback(): put what may fail into an atomic() block of its own."
+        )
+
+
+def _is_in_error(connection: Any) -> bool:
+    """Return whether the server waits for nothing but the end of the transaction."""
+    if connection.vendor != "postgresql":
+        return False
+    return bool(connection.connection.info.transaction_status == _IN_ERROR)
 
 
 def _is_in_transaction(connection: Any) -> bool:

@@ -17,7 +17,11 @@ def describe(error: BaseException, *, leaving_out: str = "") -> str:
     frames = error.__traceback__
     while frames and frames.tb_frame.f_code.co_filename == leaving_out:
         frames = frames.tb_next
-    text = _storable("".join(traceback.format_exception(type(error), error, frames)).strip())
+    try:
+        lines = traceback.format_exception(type(error), error, frames)
+    except Exception:  # noqa: BLE001 - an exception may hold anything
+        lines = [summarise(error)]
+    text = _storable("".join(lines).strip())
     if len(text) > ERROR_LENGTH:
         half = ERROR_LENGTH // 2
         text = (

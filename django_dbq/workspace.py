@@ -30,12 +30,12 @@ def encode_workspace(workspace: object, *, stored: str | None = None) -> str:
     ``DBQ["MAX_WORKSPACE_BYTES"]``. One rule for all databases, so that a job that works on one
     works on the others.
     """
-    if stored == "{}" and workspace == {} and type(workspace) is dict:
+    if stored == "{}" and type(workspace) is dict and not workspace:
         return stored  # as it is most often, and so worth a look
     try:
         text = _encoder.encode(workspace)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise WorkspaceError(_explain(workspace, error)) from error
+    except Exception as error:  # a value's own code may raise anything
+        raise WorkspaceError(_explained(workspace, error)) from error
     # What the database returns may be written in another way, and mean the same.
     if stored is not None and (text == stored or text == _as_we_write_it(stored)):
         return stored
@@ -101,6 +101,13 @@ def unstorable(text: str) -> str | None:
     except UnicodeEncodeError:
         return "half of a surrogate pair"
     return None
+
+
+def _explained(workspace: object, error: Exception) -> str:
+    try:
+        return _explain(workspace, error)
+    except Exception:  # noqa: BLE001 - as above
+        return f"The workspace is no JSON: {type(error).__name__}."
 
 
 def _explain(workspace: object, error: Exception) -> str:

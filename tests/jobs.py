@@ -4,6 +4,7 @@ JOBS: dict[str, object] = {
     "noop": ["tests.tasks.noop"],
     "hold": ["tests.tasks.hold"],
     "hold_async": ["tests.tasks.hold_async"],
+    "count_jobs_async": ["tests.tasks.count_jobs_async"],
     "fail_async": ["tests.tasks.fail_async"],
     "exit_async": ["tests.tasks.exit_async"],
     "hash_for_long": ["tests.tasks.hash_for_long"],

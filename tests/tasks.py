@@ -8,11 +8,13 @@ import sys
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from datetime import timedelta
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
-from django.db import connection, transaction
+from django.db import Error, connection, transaction
 from django.utils import timezone
 
 from django_dbq.errors import Discard, Retry, Snooze
@@ -368,3 +370,60 @@ def look_whose(job: Job) -> None:
     record(f"mine {job.still_mine()}")
     Job.objects.filter(pk=job.pk).update(claim_token=None, state="FAILED")
     record(f"mine {job.still_mine()}")
+
+
+def veto(job: Job) -> None:
+    Job.objects.filter(pk=job.pk).update(priority=9)
+    transaction.set_rollback(True)
+
+
+def leave_block(job: Job) -> None:
+    Job.objects.filter(pk=job.pk).update(priority=9)
+    transaction.atomic().__enter__()
+
+
+def end_block(job: Job) -> None:
+    Job.objects.filter(pk=job.pk).update(priority=9)
+    connection.savepoint_ids.append("never begun")
+
+
+def close_connection(job: Job) -> None:
+    Job.objects.filter(pk=job.pk).update(priority=9)
+    connection.close()
+
+
+def swallow_error(job: Job) -> None:
+    with suppress(Error), connection.cursor() as cursor:
+        cursor.execute("SELECT no_such_function()")
+
+
+def fail_on_commit(job: Job) -> None:
+    transaction.on_commit(tell_nobody)
+
+
+def tell_nobody() -> None:
+    raise LookupError("there is nobody")
+
+
+class Evil(dict[str, object]):
+    """A value whose own code raises."""
+
+    def items(self) -> Any:
+        raise RuntimeError("no items for you")
+
+
+def write_evil(job: Job) -> None:
+    job.workspace["bad"] = Evil(a=1)
+
+
+def raise_malformed(job: Job) -> None:
+    raise SyntaxError("x", ("f", 1, "not a number", "t"))  # type: ignore[arg-type]
+
+
+async def count_jobs_async(job: Job) -> None:
+    job.workspace["count"] = await Job.objects.acount()
+
+
+def cancel_and_snooze(job: Job) -> None:
+    Job.objects.get(pk=job.pk).cancel()
+    raise Snooze("in an hour", in_=3600)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from django.db import connection
 
 from django_dbq.models import Job
 from tests.conftest import WorkerProcess, states, wait_for
@@ -103,6 +104,22 @@ class TestEventLoop:
         worker = worker_process("--rate_limit", "0", "--concurrency", concurrency, "--burst")
         assert worker.wait(timeout=30) == 0
         assert states() == {"FAILED": 3, "COMPLETE": 1}
+
+    @pytest.mark.skipif("connection.vendor != 'postgresql'", reason="others kill no sessions so")
+    def test_gets_new_connections_when_the_database_was_away(
+        self, worker_process: StartWorker, record: Path
+    ) -> None:
+        worker_process("--rate_limit", "0", "--concurrency", "5")
+        Job.objects.bulk_enqueue(Job(name="count_jobs_async") for _ in range(5))
+        wait_for(lambda: states() == {"COMPLETE": 5})
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        Job.objects.bulk_enqueue(Job(name="count_jobs_async") for _ in range(5))
+        wait_for(lambda: states()["FAILED"] + states()["COMPLETE"] == 10)
+        assert states() == {"COMPLETE": 10}
 
     @pytest.mark.parametrize("concurrency", ["1", "5"])
     def test_an_async_task_that_raises_fails_its_job(

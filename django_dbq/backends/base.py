@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, cast
 
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import F, Q, QuerySet, TextField
+from django.db.models import Case, DateTimeField, F, Q, QuerySet, TextField, Value, When
 from django.db.models.functions import Cast
 
 from django_dbq.claims import Claim, JobValues, Outcome
@@ -60,6 +60,11 @@ class Backend:
         """Prepare the connection of the calling thread, which will be used for nothing else."""
         self.connection.ensure_connection()
 
+    def reconnect(self) -> None:
+        """Connect the calling thread anew. Raises if the database does not answer."""
+        self.connection.close()
+        self.open()
+
     def prepare_process(self) -> None:
         """Prepare, in a worker's process, the connections that its tasks will use."""
 
@@ -91,7 +96,11 @@ class Backend:
                 state=Job.STATES.PROCESSING,
                 claim_token=token,
                 worker=wanted.worker,
-                attempts=F("attempts") + 1,
+                # In this order, since MySQL sees what was set before: what had ended, and was set
+                # back by somebody, begins anew.
+                attempts=Case(When(finished=None, then=F("attempts") + 1), default=1),
+                losses=Case(When(finished=None, then=F("losses")), default=0),
+                cancel_requested=Case(When(finished=None, then=F("cancel_requested"))),
                 started=now,
                 modified=now,
                 finished=None,
@@ -174,8 +183,8 @@ class Backend:
         if outcome.edited:
             values["workspace"] = decode_workspace(row.workspace)
             values["priority"] = row.priority
-            values["run_after"] = row.run_after
-            values["parked"] = parked_until(row.state, row.run_after)
+            values["run_after"] = _unless_cancelled(row.run_after)
+            values["parked"] = _unless_cancelled(parked_until(row.state, row.run_after))
             values["queue_name"] = row.queue_name
             values["version"] = row.version
         ours = self._ours(outcome.claim.token).filter(pk=outcome.claim.job_id)
@@ -322,6 +331,16 @@ def _claim_of(job: Any, token: uuid.UUID) -> Claim:
         error=job.error,
         row=row,
         load=load,
+    )
+
+
+def _unless_cancelled(time: datetime | None) -> Case | None:
+    """Return the time until which a job waits; one that is to be cancelled does not wait."""
+    if time is None:
+        return None
+    field: Any = DateTimeField()  # pyright: ignore[reportUnknownVariableType]
+    return Case(
+        When(cancel_requested__isnull=False, then=None), default=Value(time, output_field=field)
     )
 
 

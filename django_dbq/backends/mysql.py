@@ -21,7 +21,8 @@ from django_dbq.parking import parked_until
 # Text is compared without regard to case there, and NOOP is not the job noop.
 CLAIM = """
 SELECT id, created, {now}, name, next_task, workspace, queue_name, priority, run_after,
-       attempts + 1, losses, error, version, cancel_requested, dedupe_key
+       IF(finished IS NULL, attempts, 0) + 1, IF(finished IS NULL, losses, 0), error, version,
+       IF(finished IS NULL, cancel_requested, NULL), dedupe_key
   FROM django_dbq_job
  WHERE claimable = 1 AND queue_name = %s AND (run_after IS NULL OR run_after <= {now})
    AND CAST(name AS BINARY) IN %s
@@ -30,11 +31,14 @@ SELECT id, created, {now}, name, next_task, workspace, queue_name, priority, run
    FOR UPDATE {skip_locked}
 """
 
-# They are this worker's now.
+# They are this worker's now. What had ended, and was set back by somebody, begins anew; `finished`
+# comes last, since what is set is seen by what follows.
 _TAKE = """
 UPDATE django_dbq_job
-   SET state = 'PROCESSING', claim_token = %s, worker = %s, attempts = attempts + 1,
-       started = %s, modified = %s, finished = NULL, parked = NULL
+   SET state = 'PROCESSING', claim_token = %s, worker = %s, started = %s, modified = %s,
+       parked = NULL, attempts = IF(finished IS NULL, attempts, 0) + 1,
+       losses = IF(finished IS NULL, losses, 0),
+       cancel_requested = IF(finished IS NULL, cancel_requested, NULL), finished = NULL
  WHERE id IN %s
 """
 
@@ -47,6 +51,7 @@ UPDATE django_dbq_job
 """
 
 # How did these jobs end, each in its own way, as far as they are still ours?
+# A job that is to be cancelled does not wait for its time.
 # In this order each is looked up by its id, and the table is not read through.
 _FINISH = """
 UPDATE JSON_TABLE(%s, '$[*]' COLUMNS (
@@ -64,13 +69,19 @@ UPDATE JSON_TABLE(%s, '$[*]' COLUMNS (
        job.finished = IF(ended.state IN ('COMPLETE', 'FAILED'), {now}, NULL),
        job.workspace = IF(edited, ended.workspace, job.workspace),
        job.priority = IF(edited, ended.priority, job.priority),
-       job.run_after = IF(edited, ended.run_after, job.run_after),
-       job.parked = IF(edited, ended.parked, job.parked),
+       job.run_after = IF(edited, IF(cancel_requested IS NULL, ended.run_after, NULL),
+                          job.run_after),
+       job.parked = IF(edited, IF(cancel_requested IS NULL, ended.parked, NULL), job.parked),
        job.queue_name = IF(edited, ended.queue_name, job.queue_name),
        job.version = IF(edited, ended.version, job.version)
  WHERE job.claim_token = CAST(ended.claim_token AS UUID)
    AND job.state IN ('PROCESSING', 'STOPPING')
 """
+
+
+#: Bytes of workspaces that are written in one statement: a server accepts packets of 16 MiB, as it
+#: comes.
+LARGEST_DOCUMENT = 4 * 1024 * 1024
 
 
 class MySQLBackend(Backend):
@@ -107,6 +118,8 @@ class MySQLBackend(Backend):
         if not self.connection.features.has_native_uuid_field:
             # MySQL and older MariaDBs: there an id is text, which may be of another collation.
             return super()._finish_differing(outcomes)
+        if sum(len(outcome.row.workspace) for outcome in outcomes) > LARGEST_DOCUMENT:
+            return False
         document = json.dumps([self._record(outcome) for outcome in outcomes])
         statement = _FINISH.format(now=mysql_now(self.connection))
         return self._wrote(statement, [document], len(outcomes))
@@ -156,6 +169,7 @@ class MySQLBackend(Backend):
         values = list(row)
         values[0] = uuid.UUID(values[0])
         zone = self.connection.timezone
+        values[1] = values[1] or values[2]  # a date of zeros is None
         for position in (1, 2, 8, 13):  # created, modified, run_after, cancel_requested
             if values[position] is not None:
                 values[position] = values[position].replace(tzinfo=zone)

@@ -25,11 +25,16 @@ except ImportError:  # as with psycopg 2, or another database
     psycopg = None
 
 # Which due jobs of one queue come next, and now are this worker's?
+# What had ended, and was set back by somebody, begins anew. Times that Python cannot hold are left
+# out: one such row must not keep a worker from all others.
 # An array, since the planner may run a bare IN (SELECT ... LIMIT) again for another row, and so
 # claim too many; what other claims have locked is theirs.
 CLAIM = """
 UPDATE django_dbq_job
-   SET state = 'PROCESSING', claim_token = %s, worker = %s, attempts = attempts + 1,
+   SET state = 'PROCESSING', claim_token = %s, worker = %s,
+       attempts = CASE WHEN finished IS NULL THEN attempts ELSE 0 END + 1,
+       losses = CASE WHEN finished IS NULL THEN losses ELSE 0 END,
+       cancel_requested = CASE WHEN finished IS NULL THEN cancel_requested END,
        started = STATEMENT_TIMESTAMP(), modified = STATEMENT_TIMESTAMP(), finished = NULL,
        parked = NULL
  WHERE id = ANY(ARRAY(
@@ -40,7 +45,10 @@ UPDATE django_dbq_job
         ORDER BY priority DESC, created
         LIMIT %s
           FOR UPDATE SKIP LOCKED))
-RETURNING id, created, modified, name, next_task, workspace::text, queue_name, priority, run_after,
+RETURNING id,
+          CASE WHEN created BETWEEN '1000-01-01' AND '9000-01-01' THEN created ELSE modified END,
+          modified, name, next_task, workspace::text, queue_name, priority,
+          CASE WHEN run_after >= '1000-01-01' THEN run_after END,
           attempts, losses, error, version, cancel_requested, dedupe_key
 """
 
@@ -61,7 +69,8 @@ SELECT unnest(ids) FROM ended EXCEPT SELECT id FROM written
 
 # How did these jobs end, each in its own way, as far as they are still ours? What is to be kept of
 # the attempts that failed?
-# Where nothing was edited the last columns are NULL, and the row keeps what it has.
+# Where nothing was edited the last columns are NULL, and the row keeps what it has. A job that is
+# to be cancelled does not wait for its time.
 FINISH = """
 WITH ended AS (
     SELECT * FROM json_to_recordset(%s::json) AS ended (
@@ -78,8 +87,10 @@ written AS (
                            THEN STATEMENT_TIMESTAMP() END,
            workspace = CASE WHEN edited THEN ended.workspace::jsonb ELSE job.workspace END,
            priority = CASE WHEN edited THEN ended.priority ELSE job.priority END,
-           run_after = CASE WHEN edited THEN ended.run_after ELSE job.run_after END,
-           parked = CASE WHEN edited THEN ended.parked ELSE job.parked END,
+           run_after = CASE WHEN NOT edited THEN job.run_after
+                            WHEN cancel_requested IS NULL THEN ended.run_after END,
+           parked = CASE WHEN NOT edited THEN job.parked
+                         WHEN cancel_requested IS NULL THEN ended.parked END,
            queue_name = CASE WHEN edited THEN ended.queue_name ELSE job.queue_name END,
            version = CASE WHEN edited THEN ended.version ELSE job.version END
       FROM ended

@@ -19,10 +19,14 @@ from django_dbq.models import Job
 from django_dbq.parking import parked_until
 
 # Which due jobs of one queue come next, and now are this worker's?
-# The times as text, which is sooner read here than by Django's converters.
+# What had ended, and was set back by somebody, begins anew. The times come as text, which is sooner
+# read here than by Django's converters.
 CLAIM = """
 UPDATE django_dbq_job
-   SET state = 'PROCESSING', claim_token = ?, worker = ?, attempts = attempts + 1,
+   SET state = 'PROCESSING', claim_token = ?, worker = ?,
+       attempts = CASE WHEN finished IS NULL THEN attempts ELSE 0 END + 1,
+       losses = CASE WHEN finished IS NULL THEN losses ELSE 0 END,
+       cancel_requested = CASE WHEN finished IS NULL THEN cancel_requested END,
        started = ?, modified = ?, finished = NULL, parked = NULL
  WHERE id IN (
        SELECT id FROM django_dbq_job
@@ -53,8 +57,10 @@ UPDATE django_dbq_job
 """
 _FINISH_EDITED = _FINISH_ONE.replace(
     "finished = ?",
-    "finished = ?, workspace = ?, priority = ?, run_after = ?, parked = ?, queue_name = ?,"
-    " version = ?",
+    # A job that is to be cancelled does not wait for its time.
+    "finished = ?, workspace = ?, priority = ?,"
+    " run_after = CASE WHEN cancel_requested IS NULL THEN ? END,"
+    " parked = CASE WHEN cancel_requested IS NULL THEN ? END, queue_name = ?, version = ?",
 )
 
 # Which parked jobs are due, and may be claimed from now on?
@@ -159,8 +165,17 @@ def _as_python(row: Sequence[Any], zone: tzinfo | None) -> list[Any]:
     """Return a row as Django would read it."""
     values = list(row)
     values[0] = uuid.UUID(values[0])
-    for position in (1, 2, 8, 13):  # created, modified, run_after, cancel_requested
+    for position in (2, 1, 8, 13):  # modified, created, run_after, cancel_requested
         if (text := values[position]) is not None:
-            time = datetime.fromisoformat(text)
-            values[position] = time.replace(tzinfo=zone) if time.tzinfo is None else time
+            values[position] = _as_time(text, zone)
+    values[1] = values[1] or values[2]
     return values
+
+
+def _as_time(text: str, zone: tzinfo | None) -> datetime | None:
+    """Return a time as Django has it; what is none, which anybody can store there, as None."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return time.replace(tzinfo=zone) if time.tzinfo is None else time

@@ -281,6 +281,17 @@ class TestSuspects:
         batch.end(complete(claim))
         assert not batch.isolating
 
+    def test_never_are_there_more_than_may_run(self, batch: Batch, clock: Clock) -> None:
+        batch.hold([held(), held(), held()])
+        for _ in range(3):
+            batch.start()
+        batch.hold([held(losses=1)])
+        clock.now += ISOLATION_SECONDS
+        taken: list[Claim | None] = []
+        in_thread(lambda: taken.append(batch.start())).join(0.2)
+        assert taken == []
+        batch.close()
+
     def test_are_started_beside_others_that_take_very_long(
         self, batch: Batch, clock: Clock
     ) -> None:

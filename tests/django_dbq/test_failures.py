@@ -175,7 +175,16 @@ class TestRecord:
         assert backend_for("default").finish([outcome]) == [outcome]
         assert not Failure.objects.exists()
 
-    @pytest.mark.parametrize("task", ["raise_unprintable", "recurse", "raise_base_exception"])
+    @pytest.mark.parametrize(
+        "task",
+        [
+            "raise_unprintable",
+            "recurse",
+            "raise_base_exception",
+            "raise_malformed",
+            "write_evil",
+        ],
+    )
     def test_whatever_is_raised_can_be_kept(self, settings: Settings, task: str) -> None:
         define(settings, task)
         Job.objects.create(name="job")
@@ -243,6 +252,14 @@ class TestCancelling:
             "failure_hook FAILED JobCancelled",
         ]
 
+    def test_one_that_is_to_wait_does_not(self, settings: Settings) -> None:
+        define(settings, "cancel_and_snooze", failure_hook="tests.tasks.failure_hook")
+        job = Job.objects.create(name="job")
+        assert run().run_after is None
+        assert run().state == "FAILED"
+        job.refresh_from_db()
+        assert "JobCancelled" in str(job.error)
+
     def test_one_whose_last_task_runs_completes(self, settings: Settings, work: Work) -> None:
         define(settings, "cancel_itself")
         Job.objects.create(name="job")
@@ -297,11 +314,46 @@ class TestLosses:
         assert run().state == "FAILED"
         assert tasks.events == []
 
+    def test_one_that_is_tried_again_wipes_it_too(self, settings: Settings) -> None:
+        """No worker was lost over the attempt: a job that polls for months is no suspect."""
+        define(settings, "ask")
+        Job.objects.create(name="job", workspace={"ask": "Snooze"})
+        Job.objects.update(attempts=2, losses=2)
+        job = run()
+        assert (job.state, job.attempts, job.losses) == ("READY", 0, 0)
+
     def test_a_task_that_ends_wipes_the_slate_for_the_next(self, settings: Settings) -> None:
         define(settings, "noop third")
         Job.objects.create(name="job")
         Job.objects.update(losses=2)
         assert run().losses == 0
+
+
+class TestSetBack:
+    """By ``update()`` or in SQL, as the specification's users do it."""
+
+    def test_what_was_lost_too_often_begins_anew(self, settings: Settings) -> None:
+        define(settings, "noop")
+        Job.objects.create(name="job")
+        Job.objects.update(losses=4, attempts=4)
+        assert run().state == "FAILED"
+        Job.objects.update(state="READY")
+        job = run()
+        assert (job.state, job.losses, job.attempts) == ("COMPLETE", 0, 1)
+
+    def test_what_was_cancelled_runs(self, settings: Settings) -> None:
+        define(settings, "noop")
+        Job.objects.create(name="job").cancel()
+        Job.objects.update(state="READY")
+        job = run()
+        assert (job.state, job.cancel_requested) == ("COMPLETE", None)
+
+    def test_what_has_used_up_its_retries_has_them_again(self, settings: Settings) -> None:
+        define(settings, "fail_until", retries=1)
+        Job.objects.create(name="job", workspace={"error": "ValueError"})
+        assert [run().state for _ in range(2)] == ["READY", "FAILED"]
+        Job.objects.update(state="READY")
+        assert [run().state for _ in range(2)] == ["READY", "FAILED"]
 
 
 class TestTimeouts:
@@ -339,6 +391,27 @@ class TestUnreadableRows:
             rows = cursor.fetchall()
         assert [state for state, _ in rows] == ["COMPLETE", "FAILED", "COMPLETE"]
         assert "Exceeds the limit" in rows[1][1]
+
+    @pytest.mark.parametrize("moment", ["0001-01-01 00:00:00+14", "-infinity", "1", "0000-00-00"])
+    def test_times_that_nobody_can_hold_keep_no_other_job_waiting(
+        self, settings: Settings, work: Work, moment: str
+    ) -> None:
+        if (connection.vendor == "postgresql") != (
+            moment in ("0001-01-01 00:00:00+14", "-infinity")
+        ):
+            pytest.skip("the database would not take it")
+        define(settings, "noop")
+        jobs = [Job.objects.create(name="job") for _ in range(3)]
+        key = jobs[1].pk.hex if connection.vendor == "sqlite" else str(jobs[1].pk)
+        with connection.cursor() as cursor:
+            if connection.vendor == "mysql":
+                cursor.execute("SET SESSION sql_mode = ''")
+            cursor.execute(
+                "UPDATE django_dbq_job SET run_after = %s, created = %s WHERE id = %s",
+                [moment, moment, key],
+            )
+        work()
+        assert set(Job.objects.values_list("state", flat=True)) == {"COMPLETE"}
 
 
 class TestOwnership:

@@ -11,16 +11,17 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import DataError, InterfaceError, connections
+from django.db import DataError, InterfaceError, OperationalError, connections
 from django.utils import timezone
 from pytest_django import Settings
 
-from django_dbq.backends import Wanted
+from django_dbq.backends import Wanted, backend_for
 from django_dbq.batch import LARGEST_BATCH, BatchSize
 from django_dbq.claims import Outcome
 from django_dbq.execution import Execution
 from django_dbq.limits import Limits, Tally
 from django_dbq.models import Job
+from django_dbq.models import Worker as Row
 from django_dbq.worker import Worker
 from tests import tasks
 from tests.conftest import wait_for
@@ -339,6 +340,98 @@ class TestRefusedOutcomes:
         assert (bad.state, good.state) == (Job.STATES.FAILED, Job.STATES.COMPLETE)
         assert "DataError: out of range" in str(bad.error)
         assert dispatcher.tally == Tally(complete=1, failed=1)
+
+    @pytest.mark.django_db(transaction=True)
+    def test_one_that_the_database_never_takes_is_not_taken_for_weather(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As when the record of an error holds a character that its column has no room for."""
+        bad, good = note("bad"), note("good")
+        worker = Worker(queues=["default"], using="default", limits=Limits(rate=0, burst=True))
+        finish, claim = worker.backend.finish, worker.backend.claim
+
+        def refusing(outcomes: list[Outcome]) -> list[Outcome]:
+            if any(o.claim.job_id == bad.pk and o.row.state == "COMPLETE" for o in outcomes):
+                raise OperationalError("(1366, 'Incorrect string value')")
+            return finish(outcomes)
+
+        monkeypatch.setattr(worker.backend, "finish", refusing)
+        monkeypatch.setattr(
+            worker.backend, "exchange", lambda ended, wanted: (refusing(ended), claim(wanted))
+        )
+        assert worker.run() == Tally(complete=1, failed=1)
+        bad.refresh_from_db()
+        good.refresh_from_db()
+        assert (bad.state, good.state) == (Job.STATES.FAILED, Job.STATES.COMPLETE)
+        assert "Incorrect string value" in str(bad.error)
+
+    @pytest.mark.django_db(transaction=True)
+    def test_whoever_looks_on_does_not_stop_the_work(self) -> None:
+        def look(tally: Tally) -> None:
+            raise BrokenPipeError
+
+        note("a"), note("b")
+        worker = Worker(
+            queues=["default"],
+            using="default",
+            limits=Limits(rate=0, burst=True),
+            on_progress=look,
+        )
+        assert worker.run() == Tally(complete=2)
+
+
+class TestDispatcherThatDies:
+    @pytest.mark.django_db(transaction=True)
+    def test_leaves_what_it_held_to_be_rescued_and_starts_nothing_more(
+        self, monkeypatch: pytest.MonkeyPatch, events: list[str]
+    ) -> None:
+        for number in range(50):
+            note(str(number))
+        worker = Worker(queues=["default"], using="default", limits=Limits(rate=0, burst=True))
+        dispatcher, count = worker.dispatcher, worker.dispatcher._count
+
+        def dying(outcomes: Any, late: Any) -> None:
+            count(outcomes, late)
+            if dispatcher.tally.ended > 5:
+                raise RuntimeError("a mistake of ours")
+
+        monkeypatch.setattr(dispatcher, "_count", dying)
+        with pytest.raises(RuntimeError, match="a mistake of ours"):
+            worker.run()
+        row = Row.objects.get()
+        assert row.pk == worker.id
+        backend_for("default").rescue(row)
+        assert set(Job.objects.values_list("state", flat=True)) <= {"COMPLETE", "READY", "NEW"}
+
+
+class TestJobsThatFailWhenLost:
+    def test_are_not_held_ahead(self, settings: Settings) -> None:
+        settings.JOBS = {"note": {"tasks": ["tests.tasks.note"], "on_lost": "fail"}}
+        for number in range(5):
+            note(str(number))
+        dispatcher = worker_with(Clock(), burst=True).dispatcher
+        dispatcher._size.size = 4
+        dispatcher.turn()
+        assert sum(dispatcher.batch.size) == 1
+        assert sorted(Job.objects.values_list("state", flat=True)) == ["NEW"] * 4 + ["PROCESSING"]
+
+
+class TestTimeOver:
+    def test_nothing_is_claimed_any_more(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock = Clock()
+        note("a")
+        dispatcher = worker_with(clock, seconds=5).dispatcher
+        dispatcher.turn()
+        assert dispatcher.batch.start(wait=False) is not None
+        note("b")
+        clock.now += 6
+        for _ in range(3):
+            assert not dispatcher.turn()
+        assert dispatcher.batch.closed
+        assert sorted(Job.objects.values_list("state", "attempts")) == [
+            ("NEW", 0),
+            ("PROCESSING", 1),
+        ]
 
 
 class TestLimits:
