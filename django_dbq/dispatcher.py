@@ -255,6 +255,8 @@ class Dispatcher:
             self._finish(ended)
             self.batch.written()
             return False
+        # After the look at the lease, without which there is no room.
+        asked = self.clock()
         wanted = Wanted(self.queues, self.known.names(), room, self.worker)
         claimed: Sequence[Claim] = []
         if ended:
@@ -270,7 +272,7 @@ class Dispatcher:
         self._promising = len(claimed) == room
         if claimed:
             self._last_claim = self.clock()
-            self._hold(claimed, asked=now)
+            self._hold(claimed, asked=asked)
         else:
             self.known.warn_of_others()
         if not self._promising:
