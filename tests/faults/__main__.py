@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any, TextIO
 
 from tests.databases import DATABASES
+from tests.faults.suite import play, result_of
 
 
 def main() -> int:
@@ -60,28 +61,16 @@ def _play_on_all(options: argparse.Namespace, directory: Path) -> list[dict[str,
         if file.exists():
             results += json.loads(file.read_text())
         else:
-            results.append(_line(name, 0, "the suite itself", "FAILED", "it came to no end"))
+            results.append(result_of(name, 0, "the suite itself", "FAILED", "it came to no end"))
     return results
 
 
 def _play_on_one(options: argparse.Namespace) -> int:
     """Play on one database, and write the results to a file."""
-    from tests.faults.suite import play
-
     [name] = options.databases
     results = play(name, only=options.only, long=options.long, seed=options.seed)
     options.results.write_text(json.dumps(results))
     return 0
-
-
-def _line(database: str, number: int, name: str, outcome: str, text: str) -> dict[str, Any]:
-    return {
-        "database": database,
-        "number": number,
-        "name": name,
-        "outcome": outcome,
-        "text": text,
-    }
 
 
 def _report(results: Sequence[dict[str, Any]], seconds: float, out: TextIO = sys.stdout) -> int:

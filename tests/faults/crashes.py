@@ -26,7 +26,7 @@ TABLE = {
 
 @scenario(2, "SIGKILL of random workers under load")
 def random_kills(run: Run) -> None:
-    run.heartbeat = 0.5
+    run.heartbeat = 1
     count, kills = run.scaled(20_000, 2_000), run.scaled(30, 8)
     workers = run.start_many(4)
     run.create("work", count)
@@ -53,7 +53,7 @@ def random_kills(run: Run) -> None:
 
 @scenario(3, "a crash at each point of a job's life")
 def crash_points(run: Run) -> None:
-    run.heartbeat = 0.5
+    run.heartbeat = 1
     each = run.scaled(100, 5 if run.vendor == "postgresql" else 3)
     run.start_many(2, "healthy")
     with ThreadPoolExecutor(3) as pool:
@@ -104,7 +104,7 @@ def _effects() -> Counter[uuid.UUID]:
 
 @scenario(9, "poison pills among good jobs")
 def poison_pills(run: Run) -> None:
-    run.heartbeat = 0.5
+    run.heartbeat = 2
     good, pills = run.scaled(1_000, 300), run.scaled(4, 2)
     for _ in range(pills):
         run.create("quick", good // pills // 2)

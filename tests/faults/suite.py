@@ -41,7 +41,7 @@ def play(
                 results.append(result)
     except Unavailable as error:
         text = f"{database} was not tested: {error}"
-        results.append(_result(database, 0, "the suite itself", "skipped", text))
+        results.append(result_of(database, 0, "the suite itself", "skipped", text))
     return results
 
 
@@ -94,10 +94,11 @@ def _play(
         for what in run.omitted:
             text += f"; NOT PLAYED: {what}"
     text += f", {time.monotonic() - begin:.0f} s"
-    return _result(server.name, scenario.number, scenario.name, outcome, text)
+    return result_of(server.name, scenario.number, scenario.name, outcome, text)
 
 
-def _result(database: str, number: int, name: str, outcome: str, text: str) -> dict[str, Any]:
+def result_of(database: str, number: int, name: str, outcome: str, text: str) -> dict[str, Any]:
+    """Return what the report says of a scenario; the outcome is ok, skipped or FAILED."""
     return {
         "database": database,
         "number": number,
