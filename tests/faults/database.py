@@ -56,6 +56,7 @@ def restarts(run: Run) -> None:
 
 @scenario(12, "read-only, locked, and a full disk")
 def no_writes(run: Run) -> None:
+    run.heartbeat = 10 if run.long else 2
     is_sqlite = run.vendor == "sqlite"
     workers = run.start_many(2, **({"FAULTS_LOCK_TIMEOUT": "1"} if is_sqlite else {}))
     if is_sqlite:

@@ -1,18 +1,16 @@
 """Workers that are taken for dead and wake up again, and rescues that race with the finish."""
 
 import os
-import sqlite3
 import threading
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from signal import Signals
 from typing import Any, TypeVar
 
-from django.db import Error, connections, transaction
+from django.db import Error, OperationalError, connections, transaction
 
 from django_dbq.backends import Backend, backend_for
 from django_dbq.backends.base import Wanted
@@ -57,8 +55,7 @@ def _let_sleep(run: Run, victims: list[WorkerProcess]) -> None:
         for job in run.create("linger", queue_name=f"victim {number}", workspace={"seconds": 3})
     ]
     wait_for(lambda: all(run.starts_of(job) for job in jobs), "all tasks had started")
-    _stop(victims)
-    Job.objects.filter(pk__in=[job.pk for job in jobs]).update(queue_name="healthy")
+    _stop(victims, jobs)
     run.wait_until_done()
     late = [_late_outcomes(victim) for victim in victims]
     for victim in victims:
@@ -80,9 +77,7 @@ def _let_sleep_with_a_batch(run: Run, victims: list[WorkerProcess]) -> None:
         for job in run.create("count", 200, queue_name=f"victim {number}")
     ]
     wait_for(lambda: len(run.starts()) > before + 200, "the batches had grown")
-    _stop(victims)
-    unfinished = Job.objects.filter(pk__in=[job.pk for job in jobs])
-    unfinished.exclude(state__in=Job.FINISHED).update(queue_name="healthy")
+    _stop(victims, jobs)
     run.wait_until_done()
     before = len(run.starts())
     for victim in victims:
@@ -99,28 +94,38 @@ def _late_outcomes(worker: WorkerProcess) -> int:
     return worker.output.count("event=outcome_too_late name=linger")
 
 
-def _stop(victims: list[WorkerProcess]) -> None:
-    """Stop workers, and none of them in the middle of a write to SQLite, which has but one lock."""
-    for victim in victims:
-        victim.signal(Signals.SIGSTOP)
-    while not _can_write():
-        for victim in victims:
-            victim.signal(Signals.SIGCONT)
-        time.sleep(0.01)
+def _stop(victims: list[WorkerProcess], jobs: list[Job]) -> None:
+    """Stop workers, and let the healthy one have what they have not done of these jobs.
+
+    None is to be stopped in the middle of a transaction, whose locks nobody could get past.
+    """
+    unfinished = Job.objects.filter(pk__in=[job.pk for job in jobs])
+    unfinished = unfinished.exclude(state__in=Job.FINISHED)
+    while True:
         for victim in victims:
             victim.signal(Signals.SIGSTOP)
-
-
-def _can_write() -> bool:
-    settings = connections.settings["default"]
-    if "sqlite3" not in settings["ENGINE"]:
-        return True
-    with closing(sqlite3.connect(settings["NAME"], timeout=0.5)) as connection:
         try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError:
-            return False
-        return True
+            _wait_for_no_lock_long()
+            unfinished.update(queue_name="healthy")
+            return
+        except OperationalError:
+            for victim in victims:
+                victim.signal(Signals.SIGCONT)
+            time.sleep(0.01)
+        finally:
+            connections["default"].close()
+
+
+def _wait_for_no_lock_long() -> None:
+    """Have this connection give up after a second."""
+    connection = connections["default"]
+    limit = {
+        "sqlite": "PRAGMA busy_timeout = 1000",
+        "postgresql": "SET lock_timeout = 1000",
+        "mysql": "SET SESSION innodb_lock_wait_timeout = 1",
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(limit[connection.vendor])
 
 
 @scenario(7, "rescue and finish race")
