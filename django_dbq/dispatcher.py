@@ -359,10 +359,12 @@ class Dispatcher:
         self._failed_writes = 0
         if late:
             # Those that we may have written ourselves are not late.
-            lost = {(o.claim.job_id, o.claim.token) for o in late} - self._unsure
-            outcomes = [o for o in outcomes if (o.claim.job_id, o.claim.token) not in lost]
-            for job_id, _ in lost:
-                logger.warning("%s", logfmt(event="outcome_too_late", id=job_id))
+            lost = [o for o in late if (o.claim.job_id, o.claim.token) not in self._unsure]
+            outcomes = [outcome for outcome in outcomes if outcome not in lost]
+            for outcome in lost:
+                claim = outcome.claim
+                line = logfmt(event="outcome_too_late", name=claim.job_name, id=claim.job_id)
+                logger.warning("%s", line)
         self.tally.count(outcomes)
         try:
             self.on_progress(self.tally)
