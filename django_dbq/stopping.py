@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 
 from django_dbq.bell import Bell, pipe_of, wait_for_files
@@ -64,17 +64,27 @@ class StopRequests:
         thread = threading.Thread(target=self._watch, name="dbq-stop", daemon=True)
         thread.start()
         is_main = threading.current_thread() is threading.main_thread()
-        previous = {number: signal.signal(number, _hear) for number in SIGNALS if is_main}
-        pipe = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False) if is_main else -1
         try:
-            yield
+            with self._heard_signals() if is_main else nullcontext():
+                yield
         finally:
-            if is_main:
-                signal.set_wakeup_fd(pipe)
-            for number, handler in previous.items():
-                signal.signal(number, handler)
             os.write(self._writer, _END)
             thread.join()
+
+    @contextmanager
+    def _heard_signals(self) -> Generator[None, None, None]:
+        """Have the system write the signals to the pipe, and do nothing else about them."""
+        # The pipe is there before the handlers and after them, which would let a signal get lost.
+        pipe = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        previous = {number: signal.getsignal(number) for number in SIGNALS}
+        try:
+            for number in SIGNALS:
+                signal.signal(number, _hear)
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(pipe)
 
     def _watch(self) -> None:
         """Count the requests; leave, if who was asked to leave at once does not."""
