@@ -76,6 +76,7 @@ class StopRequests:
         """Have the system write the signals to the pipe, and do nothing else about them."""
         # The pipe is there before the handlers and after them, which would let a signal get lost.
         pipe = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        _pipes.append(self._writer)
         previous = {number: signal.getsignal(number) for number in SIGNALS}
         try:
             for number in SIGNALS:
@@ -85,6 +86,7 @@ class StopRequests:
             for number, handler in previous.items():
                 signal.signal(number, handler)
             signal.set_wakeup_fd(pipe)
+            _pipes.remove(self._writer)
 
     def _watch(self) -> None:
         """Count the requests; leave, if who was asked to leave at once does not."""
@@ -111,6 +113,47 @@ class StopRequests:
 
 def _hear(number: int, frame: FrameType | None) -> None:
     """Do nothing: a handler there must be, for the signal to be written to the pipe."""
+
+
+class _Mask(threading.local):
+    """The signals that a thread had blocked before it forked, while that is under way."""
+
+    before: set[int] | None = None
+
+
+_mask = _Mask()
+#: Those to which signals are written in this process.
+_pipes: list[int] = []
+
+
+def _before_fork() -> None:
+    # Else one that the child gets too soon would be written to the pipe, and go no further.
+    if _pipes:
+        _mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def _after_fork() -> None:
+    if _mask.before is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _mask.before)
+        _mask.before = None
+
+
+def _after_fork_in_child() -> None:
+    """Let signals end a process that a task has forked; the worker's pipe is not for them."""
+    if _pipes:
+        # Unless the task listens by a pipe of its own, as an event loop does.
+        if (pipe := signal.set_wakeup_fd(-1)) not in _pipes:
+            signal.set_wakeup_fd(pipe)
+        _pipes.clear()
+        for number in SIGNALS:
+            if signal.getsignal(number) is _hear:
+                signal.signal(number, signal.SIG_DFL)
+    _after_fork()
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child
+)
 
 
 def leave_at_once() -> None:

@@ -21,6 +21,7 @@ JOBS: dict[str, object] = {
     "sleep": ["tests.tasks.sleep", "tests.tasks.noop"],
     "wait_for_file": ["tests.tasks.wait_for_file"],
     "query": ["tests.tasks.query"],
+    "use_processes": ["tests.tasks.use_processes"],
     "terminate_own_worker": ["tests.tasks.terminate_own_worker"],
     "hooked": {
         "tasks": ["tests.tasks.noop"],

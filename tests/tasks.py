@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import multiprocessing
 import os
 import signal
 import sys
@@ -241,6 +242,25 @@ def terminate_own_worker(job: Job) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(0.2)
     record(f"ended {job.id}")
+
+
+def use_processes(job: Job) -> None:
+    """Start processes, and end them in both ways that multiprocessing has: by SIGTERM."""
+    context = multiprocessing.get_context("fork")
+    with context.Pool(2) as pool:
+        job.workspace["squares"] = pool.map(_square, range(5))
+    job.workspace["exits"] = []
+    for seconds in (0, 0.2):
+        process = context.Process(target=time.sleep, args=(60,))
+        process.start()
+        time.sleep(seconds)
+        process.terminate()
+        process.join()
+        job.workspace["exits"].append(process.exitcode)
+
+
+def _square(number: int) -> int:
+    return number**2
 
 
 def creation_hook(job: Job) -> None:

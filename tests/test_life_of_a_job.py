@@ -129,6 +129,21 @@ def test_a_task_that_ends_within_the_grace_ends_the_worker_well(
     assert states() == {"COMPLETE": 1}
 
 
+@pytest.mark.parametrize("concurrency", ["1", "3"])
+def test_the_processes_of_a_task_end_when_told_to_and_the_worker_does_not(
+    worker_process: StartWorker, record: Path, concurrency: str
+) -> None:
+    job = Job.objects.create(name="use_processes")
+    worker = worker_process("--rate_limit", "0", "--concurrency", concurrency)
+    wait_for(lambda: states() == {"COMPLETE": 1}, timeout=30)
+    job.refresh_from_db()
+    assert job.workspace == {"squares": [0, 1, 4, 9, 16], "exits": [-signal.SIGTERM] * 2}
+    Job.objects.create(name="noop")
+    wait_for(lambda: states() == {"COMPLETE": 2}, timeout=30)
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+
+
 def test_a_worker_keeps_a_row_while_it_lives(worker_process: StartWorker) -> None:
     worker = worker_process("default", "mail", "--rate_limit", "0")
     wait_for(Worker.objects.exists)
