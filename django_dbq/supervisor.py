@@ -8,7 +8,8 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NamedTuple, NoReturn
 
@@ -67,6 +68,7 @@ class Supervisor:
         #: When a worker that was asked to stop, and is still there, is killed.
         self._kill_at = math.inf
         self.failed = False
+        self._held_back: list[int] | None = None
         self._children: dict[int, Child] = {}
         self._pause = 0.0
         self._next_start = 0.0
@@ -98,12 +100,11 @@ class Supervisor:
         worker_id, deadlines = uuid.uuid4(), Deadlines()
         connections.close_all()  # no two processes may share one
         # A signal between the fork and the note of the child would be passed on to all others.
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        pid = os.fork()
-        if pid == 0:
-            self._be_worker(worker_id, deadlines)
-        self._children[pid] = Child(worker_id, time.monotonic(), deadlines)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        with self._signals_held_back():
+            pid = os.fork()
+            if pid == 0:
+                self._be_worker(worker_id, deadlines)
+            self._children[pid] = Child(worker_id, time.monotonic(), deadlines)
 
     def _be_worker(self, worker_id: uuid.UUID, deadlines: Deadlines) -> NoReturn:
         """Run a worker in this process, which has just been forked, and end it."""
@@ -120,8 +121,9 @@ class Supervisor:
         except BaseException:
             logger.exception("%s", logfmt(event="worker_failed", pid=os.getpid()))
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(Exception):  # of a pipe that nobody reads any more
+                    stream.flush()
             os._exit(status)
 
     def _end_with_supervisor(self) -> None:
@@ -130,10 +132,12 @@ class Supervisor:
 
     def _reap(self) -> bool:
         """Take note of a worker that has ended; return whether there was one."""
-        pid, status = os.waitpid(-1, os.WNOHANG) if self._children else (0, 0)
-        if not pid:
-            return False
-        child = self._children.pop(pid)
+        # A signal in between would be passed on to a process that is not there any more.
+        with self._signals_held_back():
+            pid, status = os.waitpid(-1, os.WNOHANG) if self._children else (0, 0)
+            child = self._children.pop(pid, None)
+        if child is None:
+            return pid != 0
         code = os.waitstatus_to_exitcode(status)
         # One that was asked to stop before it listened to signals had not claimed anything yet.
         if code == 0 or (self.requests and -code in SIGNALS):
@@ -170,12 +174,32 @@ class Supervisor:
 
     def _pass_on(self, number: int, _: FrameType | None) -> None:
         """Pass a signal on to all workers. This is the signal handler."""
+        if self._held_back is not None:
+            self._held_back.append(number)
+            return
         self.requests += 1
         patience = 0.0 if self.requests > 1 else self.grace
         if patience is not None:
             self._kill_at = min(self._kill_at, time.monotonic() + patience + 2 * PATIENCE)
-        for pid in self._children:
-            os.kill(pid, number)
+        for pid in list(self._children):
+            _send(pid, number)
+
+    @contextmanager
+    def _signals_held_back(self) -> Generator[None, None, None]:
+        """Pass on at the end of the block what signals come meanwhile.
+
+        They are blocked for the sake of a child that is being forked; but another thread, if there
+        is one, still lets them through to the handler.
+        """
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        self._held_back = []
+        try:
+            yield
+        finally:
+            held, self._held_back = self._held_back, None
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            for number in held:
+                self._pass_on(number, None)
 
     def _kill_those_stuck(self) -> None:
         """Kill what did not end by itself, because it is stuck where it hears no signal."""
@@ -194,4 +218,9 @@ class Supervisor:
 
 def _kill(pid: int, reason: str) -> None:
     logger.error("%s", logfmt(event="worker_killed", pid=pid, reason=reason))
-    os.kill(pid, signal.SIGKILL)
+    _send(pid, signal.SIGKILL)
+
+
+def _send(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)

@@ -1,0 +1,103 @@
+"""A supervisor's narrow moments; what it does all day is in ``tests/test_concurrency.py``."""
+
+import os
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from django_dbq.deadlines import Deadlines
+from django_dbq.stopping import SIGNALS
+from django_dbq.supervisor import Supervisor
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def nap(_: uuid.UUID, __: Deadlines) -> None:
+    time.sleep(0.1)
+
+
+def supervisor(processes: int = 2) -> Supervisor:
+    return Supervisor(processes=processes, work=nap, using="default", replacing=False)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind() -> Iterator[None]:
+    handlers = [signal.getsignal(number) for number in SIGNALS]
+    yield
+    assert [signal.getsignal(number) for number in SIGNALS] == handlers
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & {*SIGNALS}
+
+
+@pytest.fixture
+def bystander() -> Iterator[threading.Thread]:
+    """A thread that blocks no signals."""
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    yield thread
+    done.set()
+    thread.join()
+
+
+@pytest.mark.parametrize("to_bystander", [False, True])
+def test_a_signal_while_a_child_is_reaped_is_not_sent_to_it(
+    monkeypatch: pytest.MonkeyPatch, bystander: threading.Thread, to_bystander: bool
+) -> None:
+    receiver = bystander if to_bystander else threading.main_thread()
+    own, waitpid, pids = supervisor(), os.waitpid, list[int]()
+
+    def waitpid_and_signal(pid: int, options: int) -> tuple[int, int]:
+        reaped = waitpid(pid, options)
+        if reaped[0] and not pids:
+            pids.append(reaped[0])
+            signal.pthread_kill(receiver.ident or 0, signal.SIGTERM)
+            time.sleep(0.05)
+        return reaped
+
+    sent: list[int] = []
+    kill = os.kill
+
+    def noted_kill(pid: int, number: int) -> None:
+        sent.append(pid)
+        kill(pid, number)
+
+    monkeypatch.setattr(os, "waitpid", waitpid_and_signal)
+    monkeypatch.setattr(os, "kill", noted_kill)
+    assert own.run() == 0
+    assert own.requests == 1
+    assert pids[0] not in sent
+
+
+def test_a_child_that_is_gone_is_no_error() -> None:
+    own = supervisor(1)
+    own._start()
+    [pid] = own._children
+    os.waitpid(pid, 0)
+    own._pass_on(signal.SIGTERM, None)
+    own._kill_at = 0
+    own._kill_those_stuck()
+    own._children.clear()
+    assert own.run() == 0
+
+
+def test_a_fork_that_fails_leaves_no_signal_blocked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> int:
+        raise BlockingIOError("too many processes")
+
+    monkeypatch.setattr(os, "fork", fail)
+    with pytest.raises(BlockingIOError):
+        supervisor().run()
+
+
+def test_a_worker_ends_as_it_did_though_nobody_reads_what_it_prints(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail() -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(sys.stdout, "flush", fail)
+    assert supervisor().run() == 0
