@@ -77,6 +77,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Supervise until no worker is left; return the exit status: 1 if one failed to stop."""
+        backend_for(self.using).prepare_process()  # for what it does when a worker dies
         previous = {number: signal.signal(number, self._pass_on) for number in SIGNALS}
         try:
             while self.wanted:

@@ -3,13 +3,19 @@
 import os
 import signal
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator
 
 import pytest
+from django.db import connection, connections
+from django.utils import timezone
 
+from django_dbq.backends import Wanted, backend_for
+from django_dbq.backends.base import Backend
 from django_dbq.deadlines import Deadlines
+from django_dbq.models import Job, Worker
 from django_dbq.stopping import SIGNALS
 from django_dbq.supervisor import Supervisor
 
@@ -101,3 +107,51 @@ def test_a_worker_ends_as_it_did_though_nobody_reads_what_it_prints(
 
     monkeypatch.setattr(sys.stdout, "flush", fail)
     assert supervisor().run() == 0
+
+
+@pytest.fixture
+def _without_transaction_mode(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Connect as projects do that do not set it, or whose Django has no such option."""
+    connection.close()
+    options = connection.settings_dict["OPTIONS"]
+    monkeypatch.delitem(options, "transaction_mode", raising=False)
+    yield
+    connection.close()
+    vars(connection).pop("_start_transaction_under_autocommit", None)
+
+
+@pytest.mark.skipif("connection.vendor != 'sqlite'", reason="only SQLite locks the whole file")
+@pytest.mark.usefixtures("_without_transaction_mode")
+def test_a_rescue_begins_with_the_lock_to_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads first, and would be refused when others have written meanwhile."""
+    Job.objects.create(name="noop")
+    is_still_lost, threads = Backend._is_still_lost, list[threading.Thread]()
+
+    def write() -> None:
+        Job.objects.create(name="noop")
+        connections.close_all()
+
+    def is_still_lost_and_write(self: Backend, row: Worker) -> bool:
+        found = is_still_lost(self, row)
+        if not threads:
+            threads.append(threading.Thread(target=write))
+            threads[0].start()
+            threads[0].join(0.5)
+        return found
+
+    def die_once(worker_id: uuid.UUID, _: Deadlines) -> None:
+        if Worker.objects.exists():
+            return
+        now = timezone.now()
+        Worker.objects.create(
+            id=worker_id, host="here", pid=7, queues=[], version="0", started=now, last_seen=now,
+            held_since=now,
+        )  # fmt: skip
+        backend_for("default").claim(Wanted(["default"], ["noop"], 1, worker_id))
+        os._exit(3)
+
+    monkeypatch.setattr(Backend, "_is_still_lost", is_still_lost_and_write)
+    own = Supervisor(processes=1, work=die_once, using="default", replacing=False)
+    assert own.run() == 0
+    threads[0].join()
+    assert sorted(Job.objects.values_list("state", "losses")) == [("NEW", 0), ("READY", 1)]
