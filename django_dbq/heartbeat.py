@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import Error, connections
+from django.db import connections
 from django.db.models import QuerySet
 
 from django_dbq import __version__
@@ -22,7 +22,7 @@ from django_dbq.clock import DatabaseNow
 from django_dbq.conf import conf
 from django_dbq.logs import logfmt
 from django_dbq.models import Worker
-from django_dbq.weather import WEATHER, Weather
+from django_dbq.weather import LOG_INTERVAL, WEATHER, Weather
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ class Heartbeat:
         self.interval = conf().HEARTBEAT_SECONDS
         self.lease = conf().lease
         self._weather = Weather("heartbeat", clock=clock)
+        self._next_line = float("-inf")
         self._steady_since: float | None = None
         self._last_beat = float("-inf")
         self._ended = threading.Event()
@@ -87,17 +88,29 @@ class Heartbeat:
                 self.beat()
                 self._weather.cleared()
                 pause = self.interval
-            except WEATHER as error:
+            # Whatever it is: without reports the worker would start nothing any more.
+            except Exception as error:  # noqa: BLE001 - see above
                 self._steady_since = None
-                with suppress(Error):
+                with suppress(Exception):
                     connections[self.backend.using].close()
-                pause = min(self.interval, self._weather.worsened(error))
+                pause = min(self.interval, self._worsened(error))
         # Jobs that could not be handed back, or turn up late from a claim whose answer never came,
         # are for others to rescue: then the row is needed, as is that of a lost worker.
         if self.batch.frozen_since is None and not self.batch.tokens:
-            with suppress(Error):
+            with suppress(Exception):
                 self._rows().filter(pk=self.worker).delete()
-        connections[self.backend.using].close()
+        with suppress(Exception):
+            connections[self.backend.using].close()
+
+    def _worsened(self, error: Exception) -> float:
+        """Take note of an error; return how many seconds to wait before the next try."""
+        if isinstance(error, WEATHER):
+            return self._weather.worsened(error)
+        now = self.clock()
+        if now >= self._next_line:
+            self._next_line = now + LOG_INTERVAL
+            logger.error("%s", logfmt(event="heartbeat_failed"), exc_info=error)
+        return LOG_INTERVAL
 
     def beat(self) -> None:
         """Report, and rescue the jobs of those who have not reported for long."""

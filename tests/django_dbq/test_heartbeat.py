@@ -62,6 +62,18 @@ def beat_for(heartbeat: Heartbeat, clock: Clock, seconds: float) -> None:
     heartbeat.beat()
 
 
+def fail_first(monkeypatch: pytest.MonkeyPatch, heartbeat: Heartbeat, *errors: Exception) -> None:
+    """Let the first reports raise these, one each."""
+    report, left = heartbeat._report, iter(errors)
+
+    def failing() -> None:
+        for error in left:
+            raise error
+        report()
+
+    monkeypatch.setattr(heartbeat, "_report", failing)
+
+
 class TestReports:
     def test_begin_with_a_row(self, heartbeat: Heartbeat) -> None:
         heartbeat.beat()
@@ -93,19 +105,28 @@ class TestReports:
         assert not Worker.objects.exists()
 
     def test_go_on_when_the_database_was_away(
-        self, heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch, settings: Settings
+        self, heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        report, errors = heartbeat._report, iter([OperationalError("gone")])
-
-        def failing() -> None:
-            for error in errors:
-                raise error
-            report()
-
-        monkeypatch.setattr(heartbeat, "_report", failing)
+        fail_first(monkeypatch, heartbeat, OperationalError("gone"))
         heartbeat.start()
         wait_for(Worker.objects.exists)
         heartbeat.end()
+
+    def test_go_on_whatever_else_went_wrong_which_is_logged_once_a_second(
+        self,
+        heartbeat: Heartbeat,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        heartbeat.interval = 0.01
+        fail_first(monkeypatch, heartbeat, *[RuntimeError("can't start new thread")] * 9)
+        heartbeat.start()
+        wait_for(Worker.objects.exists)
+        heartbeat.end()
+        [line] = [line for line in caplog.records if line.levelname == "ERROR"]
+        assert line.getMessage() == "event=heartbeat_failed"
+        assert "can't start new thread" in caplog.text
+        assert "Traceback" in caplog.text
 
 
 class TestLease:
