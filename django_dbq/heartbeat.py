@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,12 +28,21 @@ from django_dbq.weather import LOG_INTERVAL, WEATHER, Weather
 logger = logging.getLogger(__name__)
 
 #: For how long the row of a lost worker is kept, since a statement that it had sent may still be
-#: carried out, and then its jobs have to be rescued again.
-REMEMBERED = timedelta(hours=1)
-
+#: carried out, and then its jobs have to be rescued again. By the database's clock, which may have
+#: been set meanwhile: so by far longer than any statement takes.
+REMEMBERED = timedelta(hours=3)
 
 #: Seconds that a worker waits at its end for its row to be removed.
 FAREWELL_SECONDS = 5
+
+
+@dataclass
+class Sighting:
+    """What another worker's row said, since when it has, and when next to rescue from it."""
+
+    last_seen: datetime
+    since: float
+    next_rescue: float = float("-inf")
 
 
 class Heartbeat:
@@ -40,8 +50,9 @@ class Heartbeat:
 
     It has a connection of its own as well, so that no task and no claim keeps it waiting. A report
     gives the worker a *lease*: while that lasts no other worker takes its jobs; once it has run out
-    the worker starts nothing until it has reported again. Times are the database's but for the
-    lease, which is measured here, from before the report was sent.
+    the worker starts nothing until it has reported again. The worker measures it from before the
+    report was sent, and others from after they saw it: each by a clock of its own that only goes
+    on. The times in the rows are the database's, which may be local ones that leap.
     """
 
     def __init__(
@@ -65,6 +76,7 @@ class Heartbeat:
         self._weather = Weather("heartbeat", clock=clock)
         self._next_line = float("-inf")
         self._steady_since: float | None = None
+        self._sightings: dict[uuid.UUID, Sighting] = {}
         self._last_beat = float("-inf")
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self.run, name="dbq-heartbeat", daemon=True)
@@ -118,13 +130,16 @@ class Heartbeat:
         self._report()
         if begin - self._last_beat > 2 * self.interval or self._steady_since is None:
             self._steady_since = begin
+            self._sightings.clear()
         self._last_beat = begin
         if self.batch.renew_lease(begin + self.lease):
             self.bell.ring()
+        rows = self._look_at_others()
         # While the database was away nobody could report. Who has reported all along knows that
         # others could have.
         if begin - self._steady_since >= self.lease:
-            self._rescue_from_lost_workers()
+            for row in rows:
+                self._rescue_from(row, begin)
 
     def _report(self) -> None:
         now: Any = DatabaseNow()
@@ -143,6 +158,7 @@ class Heartbeat:
                     started=now,
                     last_seen=now,
                     held_since=since or now,
+                    lease=self.lease,
                 )
             ]
         )
@@ -150,20 +166,30 @@ class Heartbeat:
             row = self._rows().get(pk=self.worker)
             self.batch.last_claimed = row.held_since
 
-    def _rescue_from_lost_workers(self) -> None:
-        for row in self._rows().exclude(pk=self.worker).annotate(now=DatabaseNow()):
-            silent: timedelta = self._age(row)
-            if silent.total_seconds() < self.lease:
-                continue
-            if count := self.backend.rescue(row):
-                line = logfmt(event="jobs_rescued", count=count, worker=row, silent=silent)
-                logger.warning("%s", line)
-            elif silent > REMEMBERED:
-                self._rows().filter(pk=row.pk, last_seen=row.last_seen).delete()
+    def _look_at_others(self) -> Sequence[Worker]:
+        """Take note of what the others have reported; return their rows."""
+        rows = [*self._rows().exclude(pk=self.worker).annotate(now=DatabaseNow())]
+        before, now = self._sightings, self.clock()
+        self._sightings = {}
+        for row in rows:
+            known = before.get(row.pk)
+            if known is None or known.last_seen != row.last_seen:
+                known = Sighting(row.last_seen, now)
+            self._sightings[row.pk] = known
+        return rows
 
-    def _age(self, row: Worker) -> timedelta:
-        now: datetime = vars(row)["now"]
-        return now - row.last_seen
+    def _rescue_from(self, row: Worker, now: float) -> None:
+        """Rescue the jobs of a worker, if it is lost."""
+        sighting = self._sightings[row.pk]
+        silent = now - sighting.since
+        if silent < row.lease or now < sighting.next_rescue:
+            return
+        sighting.next_rescue = now + row.lease
+        if count := self.backend.rescue(row):
+            line = logfmt(event="jobs_rescued", count=count, worker=row, silent=f"{silent:.1f}")
+            logger.warning("%s", line)
+        elif vars(row)["now"] - row.last_seen > REMEMBERED:
+            self._rows().filter(pk=row.pk, last_seen=row.last_seen).delete()
 
     def _rows(self) -> QuerySet[Worker]:
         return Worker.objects.using(self.backend.using)

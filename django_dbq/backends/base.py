@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple, cast
 
 from django.db import connections, transaction
@@ -22,6 +22,8 @@ from django_dbq.workspace import decode_workspace, read_workspace
 PROMOTED_AT_ONCE = 1000
 #: How many jobs of a lost worker are rescued in one transaction.
 RESCUED_AT_ONCE = 1000
+#: How much further back to look for what a worker has: local times and clocks that are set leap.
+LEAP = timedelta(hours=2)
 
 
 class Wanted(NamedTuple):
@@ -263,6 +265,7 @@ class Backend:
         return rows.filter(pk=worker.pk, last_seen=worker.last_seen).exists()
 
     def _held(self, worker: uuid.UUID, since: datetime) -> JobQuerySet:
+        since -= LEAP
         return self._jobs().filter(worker=worker, started__gte=since, state__in=Job.RUNNING)
 
     def _keep_failures(self, outcomes: Iterable[Outcome]) -> None:

@@ -185,6 +185,7 @@ class Migration(migrations.Migration):
                 ("version", models.CharField(max_length=255)),
                 ("started", models.DateTimeField()),
                 ("last_seen", models.DateTimeField()),
+                ("lease", models.FloatField()),
                 ("held_since", models.DateTimeField()),
             ],
         ),

@@ -26,7 +26,10 @@ class Worker(models.Model):
     #: Of django-dbq.
     version: models.CharField[str, str] = models.CharField(max_length=NAME_LENGTH)
     started: models.DateTimeField[datetime, datetime] = models.DateTimeField()
+    #: A lost worker is one in whose row this has not changed for its lease.
     last_seen: models.DateTimeField[datetime, datetime] = models.DateTimeField()
+    #: Seconds.
+    lease: models.FloatField[float, float] = models.FloatField()
     #: No job that the worker held when it was last seen was claimed before this.
     held_since: models.DateTimeField[datetime, datetime] = models.DateTimeField()
 

@@ -41,12 +41,12 @@ def heartbeat(batch: Batch, clock: Clock) -> Heartbeat:
     )
 
 
-def other_worker(*, silent: float, held: int = 0) -> Worker:
-    """Return a worker that has so many jobs, and has not reported for so many seconds."""
+def other_worker(*, silent: float = 0, held: int = 0, lease: float = 40) -> Worker:
+    """Return a worker that has so many jobs, and last reported so many seconds ago, or will."""
     then = timezone.now() - timedelta(seconds=silent)
     row = Worker.objects.create(
         id=uuid.uuid4(), host="far", pid=7, queues=[], version="0", started=then, last_seen=then,
-        held_since=then,
+        held_since=then, lease=lease,
     )  # fmt: skip
     Job.objects.bulk_enqueue(Job(name="noop") for _ in range(held))
     Backend("default").claim(Wanted(["default"], ["noop"], held, row.pk))
@@ -80,6 +80,7 @@ class TestReports:
         row = Worker.objects.get()
         assert (row.pk, row.queues, row.version) == (heartbeat.worker, ["default"], "0.1.0")
         assert row.pid > 0
+        assert row.lease == 40
         assert row.host
         assert abs(row.last_seen - timezone.now()) < timedelta(minutes=1)
         assert row.started <= row.held_since < row.started + timedelta(minutes=1)
@@ -155,29 +156,78 @@ class TestRescue:
     def test_gives_the_jobs_of_a_silent_worker_to_others(
         self, heartbeat: Heartbeat, clock: Clock
     ) -> None:
-        lost = other_worker(silent=41, held=3)
+        lost = other_worker(held=3)
         beat_for(heartbeat, clock, heartbeat.lease)
         rows = set(Job.objects.values_list("state", "claim_token", "losses", "attempts"))
         assert rows == {("READY", None, 1, 1)}
         assert Worker.objects.filter(pk=lost.pk).exists()  # in case something turns up late
 
     def test_is_on_the_record(self, heartbeat: Heartbeat, clock: Clock) -> None:
-        other_worker(silent=41, held=1)
+        other_worker(held=1)
         beat_for(heartbeat, clock, heartbeat.lease)
         failure = Failure.objects.get()
         assert (failure.worker, failure.task, failure.attempt) == ("far:7", "tests.tasks.noop", 1)
         assert failure.exception == "JobLost: The worker far:7, which had the job, was lost."
 
-    def test_leaves_alone_who_has_reported(self, heartbeat: Heartbeat, clock: Clock) -> None:
-        other_worker(silent=20, held=3)
-        beat_for(heartbeat, clock, heartbeat.lease)
+    def test_leaves_alone_who_reports(self, heartbeat: Heartbeat, clock: Clock) -> None:
+        """By whatever clock: rows may hold local times, and the clocks are set meanwhile."""
+        row = other_worker(held=3)
+        for hours in (0, -1, 1, -20, -21, 5, 0):
+            last_seen = timezone.now() + timedelta(hours=hours)
+            Worker.objects.filter(pk=row.pk).update(last_seen=last_seen)
+            beat_for(heartbeat, clock, heartbeat.lease - heartbeat.interval)
+            clock.now += heartbeat.interval
         assert set(Job.objects.values_list("state", "losses")) == {("PROCESSING", 0)}
+
+    @pytest.mark.parametrize("hours", [-10, -1, 0, 1])
+    def test_comes_when_a_report_has_stayed_the_last_for_a_lease(
+        self, heartbeat: Heartbeat, clock: Clock, hours: float
+    ) -> None:
+        """Whatever time it says, as rows may hold local times, and clocks are set."""
+        beat_for(heartbeat, clock, heartbeat.lease)
+        clock.now += heartbeat.interval
+        other_worker(silent=-3600 * hours, held=1)
+        beat_for(heartbeat, clock, heartbeat.lease - heartbeat.interval)
+        assert Job.objects.get().state == "PROCESSING"
+        clock.now += heartbeat.interval
+        heartbeat.beat()
+        assert Job.objects.get().state == "READY"
+
+    @pytest.mark.parametrize("lease", [20, 120])
+    def test_waits_for_the_lease_of_the_other(
+        self, heartbeat: Heartbeat, clock: Clock, lease: float
+    ) -> None:
+        beat_for(heartbeat, clock, heartbeat.lease)
+        clock.now += heartbeat.interval
+        other_worker(held=1, lease=lease)
+        beat_for(heartbeat, clock, lease - heartbeat.interval)
+        assert Job.objects.get().state == "PROCESSING"
+        clock.now += heartbeat.interval
+        heartbeat.beat()
+        assert Job.objects.get().state == "READY"
+
+    @pytest.mark.parametrize("minutes", [-119, 0, 119])
+    def test_finds_what_was_claimed_when_clocks_were_set(
+        self, heartbeat: Heartbeat, minutes: float
+    ) -> None:
+        row = other_worker(held=1)
+        Job.objects.update(started=row.held_since + timedelta(minutes=minutes))
+        assert heartbeat.backend.rescue(row) == 1
+
+    def test_is_done_again_for_what_turns_up_late(self, heartbeat: Heartbeat, clock: Clock) -> None:
+        row = other_worker(held=1)
+        beat_for(heartbeat, clock, heartbeat.lease)
+        Job.objects.create(name="noop", priority=1)
+        heartbeat.backend.claim(Wanted(["default"], ["noop"], 1, row.pk))
+        clock.now += heartbeat.interval
+        beat_for(heartbeat, clock, heartbeat.lease)
+        assert set(Job.objects.values_list("state", "losses")) == {("READY", 1)}
 
     def test_waits_until_the_rescuer_knows_that_the_database_was_there(
         self, heartbeat: Heartbeat, clock: Clock
     ) -> None:
         """After an outage all are silent, and who is back first must not take the others' jobs."""
-        other_worker(silent=100, held=1)
+        other_worker(held=1)
         beat_for(heartbeat, clock, heartbeat.lease - heartbeat.interval)
         clock.now += 5 * heartbeat.interval  # an outage
         beat_for(heartbeat, clock, heartbeat.lease - heartbeat.interval)
@@ -186,13 +236,13 @@ class TestRescue:
         assert Job.objects.get().state == "READY"
 
     def test_does_nothing_to_one_that_has_come_back_meanwhile(self, heartbeat: Heartbeat) -> None:
-        row = other_worker(silent=100, held=1)
+        row = other_worker(held=1)
         Worker.objects.filter(pk=row.pk).update(last_seen=timezone.now())
         assert heartbeat.backend.rescue(row) == 0
         assert Job.objects.get().state == "PROCESSING"
 
     def test_leaves_alone_what_was_finished(self, heartbeat: Heartbeat, clock: Clock) -> None:
-        other_worker(silent=41, held=2)
+        other_worker(held=2)
         done = Job.objects.first()
         assert done is not None
         Job.objects.filter(pk=done.pk).update(state="COMPLETE", claim_token=None)
@@ -203,7 +253,7 @@ class TestRescue:
         self, heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("django_dbq.backends.base.RESCUED_AT_ONCE", 2)
-        row = other_worker(silent=41, held=5)
+        row = other_worker(held=5)
         assert heartbeat.backend.rescue(row) == 5
         assert set(Job.objects.values_list("losses", flat=True)) == {1}
 
@@ -211,7 +261,9 @@ class TestRescue:
         self, heartbeat: Heartbeat, clock: Clock
     ) -> None:
         other_worker(silent=REMEMBERED.total_seconds() + 1)
-        beat_for(heartbeat, clock, heartbeat.lease)
+        beat_for(heartbeat, clock, heartbeat.lease - heartbeat.interval)
+        assert Worker.objects.count() == 2
+        beat_for(heartbeat, clock, 2 * heartbeat.interval)
         assert [row.pk for row in Worker.objects.all()] == [heartbeat.worker]
 
     def test_finds_them_by_an_index(self) -> None:
@@ -231,6 +283,8 @@ class TestUnknownClaims:
         [known] = backend.claim(Wanted(["default"], ["noop"], 1, worker))
         backend.claim(Wanted(["default"], ["noop"], 2, worker))
         others = backend.claim(Wanted(["default"], ["noop"], 1, uuid.uuid4()))
+        unknown = Job.objects.filter(worker=worker).exclude(pk=known.job_id)
+        unknown.update(started=known.started - timedelta(hours=1))  # the clock was set meanwhile
         count = backend.hand_back_unknown(worker, since=known.started, tokens={known.token})
         assert count == 2
         running = Job.objects.filter(state="PROCESSING").values_list("pk", flat=True)

@@ -145,7 +145,7 @@ def test_a_rescue_begins_with_the_lock_to_write(monkeypatch: pytest.MonkeyPatch)
         now = timezone.now()
         Worker.objects.create(
             id=worker_id, host="here", pid=7, queues=[], version="0", started=now, last_seen=now,
-            held_since=now,
+            held_since=now, lease=40,
         )  # fmt: skip
         backend_for("default").claim(Wanted(["default"], ["noop"], 1, worker_id))
         os._exit(3)

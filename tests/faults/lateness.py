@@ -160,7 +160,7 @@ def _add_worker() -> Worker:
     now: Any = DatabaseNow()
     row = Worker.objects.create(
         id=uuid.uuid4(), host="lost", pid=os.getpid(), queues=["default"], version="0",
-        started=now, last_seen=now, held_since=now,
+        started=now, last_seen=now, held_since=now, lease=1,
     )  # fmt: skip
     row.refresh_from_db()
     return row
