@@ -32,6 +32,11 @@ logger = logging.getLogger(__name__)
 #: been set meanwhile: so by far longer than any statement takes.
 REMEMBERED = timedelta(hours=3)
 
+#: Seconds from one search of all jobs for those whose worker has no row to the next.
+SEARCH_SECONDS = 60
+#: Seconds that a worker without a row has for a report.
+ORPHAN_LEASE = 300
+
 #: Seconds that a worker waits at its end for its row to be removed.
 FAREWELL_SECONDS = 5
 
@@ -78,6 +83,9 @@ class Heartbeat:
         self._steady_since: float | None = None
         self._sightings: dict[uuid.UUID, Sighting] = {}
         self._last_beat = float("-inf")
+        #: When to look for jobs whose worker has no row, and how far that has come.
+        self._next_search = float("-inf")
+        self._searched: uuid.UUID | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self.run, name="dbq-heartbeat", daemon=True)
         batch.lease_until = float("-inf")
@@ -140,31 +148,26 @@ class Heartbeat:
         if begin - self._steady_since >= self.lease:
             for row in rows:
                 self._rescue_from(row, begin)
+            self._look_for_orphans(begin)
 
     def _report(self) -> None:
         now: Any = DatabaseNow()
         since = self.batch.held_since
+        values: dict[str, Any] = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "queues": [*self.queues],
+            "version": __version__,
+            "last_seen": now,
+            "lease": self.lease,
+        }
         known = {} if since is None else {"held_since": since}
-        if self._rows().filter(pk=self.worker).update(last_seen=now, **known):
-            return
-        self._rows().bulk_create(
-            [
-                Worker(
-                    id=self.worker,
-                    host=socket.gethostname(),
-                    pid=os.getpid(),
-                    queues=[*self.queues],
-                    version=__version__,
-                    started=now,
-                    last_seen=now,
-                    held_since=since or now,
-                    lease=self.lease,
-                )
-            ]
-        )
+        # All of them, for the row may be one that others made when there was none.
+        if not self._rows().filter(pk=self.worker).update(**values, **known):
+            row = Worker(id=self.worker, started=now, held_since=since or now, **values)
+            self._rows().bulk_create([row])
         if since is None:
-            row = self._rows().get(pk=self.worker)
-            self.batch.last_claimed = row.held_since
+            self.batch.last_claimed = self._rows().get(pk=self.worker).held_since
 
     def _look_at_others(self) -> Sequence[Worker]:
         """Take note of what the others have reported; return their rows."""
@@ -190,6 +193,25 @@ class Heartbeat:
             logger.warning("%s", line)
         elif vars(row)["now"] - row.last_seen > REMEMBERED:
             self._rows().filter(pk=row.pk, last_seen=row.last_seen).delete()
+
+    def _look_for_orphans(self, now: float) -> None:
+        """Make a row for a worker that has jobs and none: if it does not report, it is lost.
+
+        One that lives makes the row its own with its next report.
+        """
+        if now < self._next_search:
+            return
+        found, self._searched = self.backend.find_orphans(self._searched)
+        if self._searched is None:
+            self._next_search = now + SEARCH_SECONDS
+        then: Any = DatabaseNow()
+        for worker, since in found.items():
+            logger.warning("%s", logfmt(event="worker_without_row", worker=worker))
+            row = Worker(
+                id=worker, host="unknown", pid=0, queues=[], version="", started=then,
+                last_seen=then, held_since=since, lease=max(self.lease, ORPHAN_LEASE),
+            )  # fmt: skip
+            self._rows().bulk_create([row], ignore_conflicts=True)
 
     def _rows(self) -> QuerySet[Worker]:
         return Worker.objects.using(self.backend.using)

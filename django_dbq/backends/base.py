@@ -7,8 +7,21 @@ from typing import Any, NamedTuple, cast
 
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Case, DateTimeField, F, Q, QuerySet, TextField, Value, When
+from django.db.models import (
+    Case,
+    DateTimeField,
+    Exists,
+    F,
+    Min,
+    OuterRef,
+    Q,
+    QuerySet,
+    TextField,
+    Value,
+    When,
+)
 from django.db.models.functions import Cast
+from django.utils import timezone
 
 from django_dbq.claims import Claim, JobValues, Outcome
 from django_dbq.clock import DatabaseNow
@@ -22,6 +35,8 @@ from django_dbq.workspace import decode_workspace, read_workspace
 PROMOTED_AT_ONCE = 1000
 #: How many jobs of a lost worker are rescued in one transaction.
 RESCUED_AT_ONCE = 1000
+#: Among how many jobs to look at once for those whose worker has no row.
+LOOKED_AT_ONCE = 20_000
 #: How much further back to look for what a worker has: local times and clocks that are set leap.
 LEAP = timedelta(hours=2)
 
@@ -255,6 +270,36 @@ class Backend:
                 for job in jobs
             )
             return len(jobs)
+
+    def find_orphans(self, before: uuid.UUID | None) -> tuple[dict[uuid.UUID, datetime], Any]:
+        """Look among some jobs for those that run by a worker without a row, the newest first.
+
+        No index tells them from finished ones, so that each look is at a number of jobs, whatever
+        the table's size. ``before``: where the last look ended; None to begin. Returns since when
+        which worker has them, and where this look ended; None when there is no more to look at.
+        What django-db-queue left behind has no token, and is not among them.
+        """
+        jobs = self._jobs()
+        if before is not None:
+            jobs = jobs.filter(pk__lt=before)
+        keys = jobs.order_by("-pk").values_list("pk", flat=True)
+        if (end := keys[LOOKED_AT_ONCE - 1 : LOOKED_AT_ONCE].first()) is not None:
+            jobs = jobs.filter(pk__gte=end)
+        has_row = Exists(Worker.objects.using(self.using).filter(pk=OuterRef("worker")))
+        orphans = jobs.filter(
+            ~has_row,
+            state__in=Job.RUNNING,
+            claim_token__isnull=False,
+            worker__isnull=False,
+            started__isnull=False,
+        )
+        workers = set(orphans.values_list("worker", flat=True))
+        return {worker: self._holds_since(worker) for worker in workers if worker}, end
+
+    def _holds_since(self, worker: uuid.UUID) -> datetime:
+        held = self._jobs().filter(worker=worker, state__in=Job.RUNNING)
+        since: datetime | None = held.aggregate(since=Min("started"))["since"]
+        return since or timezone.now()
 
     def _is_still_lost(self, worker: Worker) -> bool:
         """Return whether the worker has not reported since; keep it from that meanwhile.

@@ -1,5 +1,6 @@
 """A worker's reports, and what comes of it when there are none."""
 
+import os
 import uuid
 from datetime import timedelta
 
@@ -12,7 +13,7 @@ from django_dbq.backends import Backend, Wanted, backend_for
 from django_dbq.batch import Batch
 from django_dbq.bell import Bell
 from django_dbq.conf import conf
-from django_dbq.heartbeat import REMEMBERED, Heartbeat
+from django_dbq.heartbeat import ORPHAN_LEASE, REMEMBERED, SEARCH_SECONDS, Heartbeat
 from django_dbq.models import Failure, Job, Worker
 from tests.conftest import Clock, wait_for
 
@@ -273,6 +274,73 @@ class TestRescue:
             with connection.cursor() as cursor:
                 cursor.execute("SET enable_seqscan = off")
         assert "django_dbq_job_held" in jobs.explain()
+
+
+class TestOrphans:
+    """Jobs that run by a worker that has no row, whatever the reason."""
+
+    def claim(self, count: int = 1, *, worker: uuid.UUID | None = None) -> None:
+        Job.objects.bulk_enqueue(Job(name="noop") for _ in range(count))
+        Backend("default").claim(Wanted(["default"], ["noop"], count, worker or uuid.uuid4()))
+
+    def test_are_rescued_in_the_end(self, heartbeat: Heartbeat, clock: Clock) -> None:
+        self.claim()
+        self.claim(2)
+        beat_for(heartbeat, clock, heartbeat.lease + ORPHAN_LEASE)
+        assert set(Job.objects.values_list("state", "losses")) == {("PROCESSING", 0)}
+        beat_for(heartbeat, clock, SEARCH_SECONDS)
+        assert set(Job.objects.values_list("state", "losses")) == {("READY", 1)}
+        assert Worker.objects.count() == 3
+
+    def test_are_found_wherever_they_are(
+        self, heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch, clock: Clock
+    ) -> None:
+        monkeypatch.setattr("django_dbq.backends.base.LOOKED_AT_ONCE", 2)
+        self.claim(5)
+        Job.objects.update(state="COMPLETE", claim_token=None)
+        self.claim()
+        oldest = Job.objects.order_by("pk")[0]
+        worker, token = uuid.uuid4(), uuid.uuid4()
+        Job.objects.filter(pk=oldest.pk).update(state="STOPPING", claim_token=token, worker=worker)
+        looks, before = 0, None
+        found: set[uuid.UUID] = set()
+        while not looks or before is not None:
+            orphans, before = heartbeat.backend.find_orphans(before)
+            found |= set(orphans)
+            looks += 1
+        assert found == {
+            worker,
+            *Job.objects.filter(state="PROCESSING").values_list("worker", flat=True),
+        }
+        assert looks == 4
+
+    def test_are_not_what_django_db_queue_left_behind(self, heartbeat: Heartbeat) -> None:
+        self.claim(2)
+        first, second = Job.objects.all()
+        Job.objects.filter(pk=first.pk).update(claim_token=None)
+        Job.objects.filter(pk=second.pk).update(worker=None)
+        assert heartbeat.backend.find_orphans(None) == ({}, None)
+
+    def test_stay_with_a_worker_that_lives(
+        self, heartbeat: Heartbeat, clock: Clock, batch: Batch
+    ) -> None:
+        """Its row was deleted, and it writes another with its next report."""
+        other = Heartbeat(
+            worker=uuid.uuid4(), queues=["default"], backend=heartbeat.backend, batch=batch,
+            bell=batch.bell, clock=clock,
+        )  # fmt: skip
+        other.beat()
+        self.claim(worker=other.worker)
+        Worker.objects.filter(pk=other.worker).delete()
+        beat_for(heartbeat, clock, heartbeat.lease)
+        assert Worker.objects.get(pk=other.worker).host == "unknown"
+        for _ in range(10):
+            other.beat()
+            clock.now += heartbeat.interval
+            beat_for(heartbeat, clock, heartbeat.lease - heartbeat.interval)
+        row = Worker.objects.get(pk=other.worker)
+        assert (row.pid, row.lease) == (os.getpid(), other.lease)
+        assert Job.objects.get().state == "PROCESSING"
 
 
 class TestUnknownClaims:

@@ -7,11 +7,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import router
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from django_dbq.management.options import at_least_zero
-from django_dbq.models import Job, JobQuerySet
+from django_dbq.models import Job, JobQuerySet, Worker
 from django_dbq.notices import announce
 
 #: Jobs per transaction.
@@ -34,7 +34,7 @@ class Command(BaseCommand):
             default=Job.STATES.FAILED,
             choices=[*Job.FINISHED, *Job.RUNNING],
             help="Jobs in this state (default: FAILED). Running jobs are retried only if no worker"
-            " has them, as django-db-queue leaves them behind.",
+            " has them: those that django-db-queue left behind, or whose worker has no row.",
         )
         parser.add_argument(
             "--younger-than",
@@ -83,7 +83,7 @@ def _condition(
     """Return the condition that the options stand for; it is an error to give none of them."""
     condition = Q(state=state)
     if state in Job.RUNNING:
-        condition &= Q(claim_token=None)
+        condition &= Q(claim_token=None) | Q(~Exists(Worker.objects.filter(pk=OuterRef("worker"))))
     if not (id or name or all) and younger_than is None and older_than is None:
         raise CommandError(
             "Say which jobs: --id, --name, --younger-than, --older-than, or --all of them."

@@ -6,7 +6,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from django_dbq.models import Job
+from django_dbq.models import Job, Worker
 
 pytestmark = pytest.mark.django_db
 
@@ -52,12 +52,20 @@ def test_by_age() -> None:
 
 
 def test_by_state() -> None:
-    complete, running, held = (failed(state=s) for s in ("COMPLETE", "PROCESSING", "PROCESSING"))
-    Job.objects.filter(pk=held.pk).update(claim_token=uuid.uuid4())
+    complete, running, held, orphan = (
+        failed(state=s) for s in ("COMPLETE", "PROCESSING", "PROCESSING", "PROCESSING")
+    )
+    now = timezone.now()
+    worker = Worker.objects.create(
+        id=uuid.uuid4(), host="far", pid=7, queues=[], version="0", started=now, last_seen=now,
+        held_since=now, lease=40,
+    )  # fmt: skip
+    Job.objects.filter(pk=held.pk).update(claim_token=uuid.uuid4(), worker=worker.pk)
+    Job.objects.filter(pk=orphan.pk).update(claim_token=uuid.uuid4(), worker=uuid.uuid4())
     retry_jobs("--state", "COMPLETE", "--all")
     assert ready() == {complete.pk}
-    assert retry_jobs("--state", "PROCESSING", "--all") == "1 job(s) will run again.\n"
-    assert ready() == {complete.pk, running.pk}
+    assert retry_jobs("--state", "PROCESSING", "--all") == "2 job(s) will run again.\n"
+    assert ready() == {complete.pk, running.pk, orphan.pk}
 
 
 def test_all_of_them_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
