@@ -7,21 +7,20 @@ import uuid
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 
-from django.db import DataError, Error, IntegrityError, connections
+from django.db import Error, connections
 
-from django_dbq.backends import Backend, Wanted
+from django_dbq.backends import Backend, LostJobs, Wanted
 from django_dbq.batch import LARGEST_BATCH, TARGET_SECONDS, Batch, BatchSize
 from django_dbq.bell import Bell
-from django_dbq.claims import Claim, FailedAttempt, Outcome
+from django_dbq.claims import Claim
 from django_dbq.execution import release
 from django_dbq.known import KnownJobs
 from django_dbq.limits import Limits, Tally
 from django_dbq.logs import logfmt
-from django_dbq.models import Job
 from django_dbq.stopping import StopRequests, leave_at_once
-from django_dbq.tracebacks import describe
 from django_dbq.wakeup import WakeUp
 from django_dbq.weather import WEATHER, Weather
+from django_dbq.writing import OutcomeWriter
 
 logger = logging.getLogger(__name__)
 
@@ -69,9 +68,8 @@ class Dispatcher:
         self.limits = limits
         self.threads = threads
         self.clock = clock
-        self.on_progress = on_progress
+        self.outcomes = OutcomeWriter(backend=backend, batch=batch, on_progress=on_progress)
         self.known = KnownJobs(queues=queues, backend=backend, clock=clock)
-        self.tally = Tally()
         self.error: BaseException | None = None
         self._size = BatchSize(largest)
         self._begin = clock()
@@ -83,12 +81,8 @@ class Dispatcher:
         self._marked = False
         self._ended = False
         self._weather = Weather("dispatcher", clock=clock)
+        self._lost = LostJobs(backend)
         self._uncertain_until = -math.inf
-        #: The claims whose outcome may have been written, though the database's answer is missing.
-        self._unsure: set[tuple[uuid.UUID, uuid.UUID]] = set()
-        #: How often in a row outcomes could not be written.
-        self._failed_writes = 0
-        self._next_sweep = -math.inf
 
     def run(self) -> None:
         """Take turns until ``end``; what goes wrong here ends the worker, and is its error.
@@ -124,9 +118,7 @@ class Dispatcher:
     def _shelter(self, error: Exception) -> None:
         """Keep what could not be written, and wait before the database is asked again."""
         now = self.clock()
-        unwritten = self.batch.put_back()
-        self._failed_writes = self._failed_writes + 1 if unwritten else 0
-        self._unsure |= {(outcome.claim.job_id, outcome.claim.token) for outcome in unwritten}
+        self.outcomes.put_back()
         # The statement that was under way may have been carried out, or may be later.
         self._uncertain_until = now + UNCERTAIN_SECONDS
         self._next_sweep = now
@@ -232,7 +224,7 @@ class Dispatcher:
             room = 0
         if self.limits.jobs is not None:
             held = unstarted + running + ended
-            room = min(room, self.limits.jobs - self.tally.ended - held)
+            room = min(room, self.limits.jobs - self.outcomes.tally.ended - held)
         return room
 
     def _exchange(self) -> bool:
@@ -242,33 +234,14 @@ class Dispatcher:
         if self._promising and now >= self._next_promotion:
             self._promote(now)
         room = self._room()
-        ended, settled = self.batch.take_ended(), self.batch.take_settled()
-        self._promising |= any(o.row.state in Job.WAITING for o in (*ended, *settled))
-        if settled:
-            self._count(settled, [])
-        if self._failed_writes > 1:
-            # What the database does not take, however often it is asked, is not its weather.
-            self._finish_singly(ended)
-            self.batch.written()
-            ended = []
+        self._promising |= self.outcomes.collect()
         if not self._promising or room < 1:
-            self._finish(ended)
-            self.batch.written()
+            self.outcomes.write()
             return False
         # After the look at the lease, without which there is no room.
         asked = self.clock()
         wanted = Wanted(self.queues, self.known.names(), room, self.worker)
-        claimed: Sequence[Claim] = []
-        if ended:
-            try:
-                late, claimed = self.backend.exchange(ended, wanted)
-            except (DataError, IntegrityError, ValueError):
-                self._finish(ended)
-            else:
-                self._count(ended, late)
-            self.batch.written()
-        if not claimed:
-            claimed = self.backend.claim(wanted)
+        claimed = self.outcomes.exchange(wanted)
         self._promising = len(claimed) == room
         if claimed:
             self._last_claim = self.clock()
@@ -312,10 +285,8 @@ class Dispatcher:
             self._size.size = 0
 
     def _write(self) -> None:
-        self._finish(self.batch.take_ended())
-        self.batch.written()
-        if settled := self.batch.take_settled():
-            self._count(settled, [])
+        self.outcomes.collect()
+        self.outcomes.write()
 
     def _sweep(self) -> None:
         """Hand back the jobs that are ours by the table, and that we know nothing of."""
@@ -324,54 +295,11 @@ class Dispatcher:
             return
         self._next_sweep = now + SWEEP_INTERVAL
         tokens = self.batch.tokens
-        if count := self.backend.hand_back_unknown(self.worker, since=since, tokens=tokens):
+        if count := self._lost.hand_back_unknown(self.worker, since=since, tokens=tokens):
             logger.warning("%s", logfmt(event="jobs_handed_back", count=count))
         if now > self._uncertain_until:
             self.batch.frozen_since = None
-            self._unsure.clear()
-
-    def _finish(self, outcomes: Sequence[Outcome]) -> None:
-        """Write the outcomes; one that the database refuses fails its own job, and no other."""
-        if not outcomes:
-            return
-        try:
-            late = self.backend.finish(outcomes)
-        except (DataError, IntegrityError, ValueError):
-            self._finish_singly(outcomes)
-        else:
-            self._count(outcomes, late)
-
-    def _finish_singly(self, outcomes: Sequence[Outcome]) -> None:
-        """Write the outcomes one by one; fail the jobs of those that the database does not take."""
-        for outcome in outcomes:
-            written = [outcome]
-            try:
-                late = self.backend.finish(written)
-            except (Error, ValueError) as error:
-                if not isinstance(error, DataError | IntegrityError | ValueError):
-                    # It is the outcome's fault only if the database answers.
-                    self.backend.reconnect()
-                written = [_refused(outcome, error)]
-                late = self.backend.finish(written)
-            self._count(written, late)
-
-    def _count(self, outcomes: Sequence[Outcome], late: Sequence[Outcome]) -> None:
-        self._failed_writes = 0
-        if late:
-            # Those that we may have written ourselves are not late.
-            lost = [o for o in late if (o.claim.job_id, o.claim.token) not in self._unsure]
-            outcomes = [outcome for outcome in outcomes if outcome not in lost]
-            for outcome in lost:
-                claim = outcome.claim
-                line = logfmt(event="outcome_too_late", name=claim.job_name, id=claim.job_id)
-                logger.warning("%s", line)
-        self.tally.count(outcomes)
-        try:
-            self.on_progress(self.tally)
-        except Exception:
-            # Whoever looked on has gone; the work goes on.
-            logger.exception("event=progress_failed")
-            self.on_progress = _nobody_looks
+            self.outcomes.are_sure()
 
     def _stop(self) -> None:
         """Hand back what has not started, mark what runs; the second time, hand that back too."""
@@ -388,27 +316,6 @@ class Dispatcher:
 
     def _has_worked_enough(self) -> bool:
         limits = self.limits
-        if limits.jobs is not None and self.tally.ended >= limits.jobs:
+        if limits.jobs is not None and self.outcomes.tally.ended >= limits.jobs:
             return True
         return limits.seconds is not None and self.clock() - self._begin >= limits.seconds
-
-
-def _nobody_looks(tally: Tally) -> None:
-    """Show no progress."""
-
-
-def _refused(outcome: Outcome, error: Exception) -> Outcome:
-    """Return the outcome of a job whose values the database would not take."""
-    # It may have been the record of a failure: this one is such as every column holds.
-    claim, record = outcome.claim, describe(error).encode("ascii", "backslashreplace").decode()
-    return outcome._replace(
-        row=claim.row._replace(state=Job.STATES.FAILED),
-        error=record,
-        edited=False,
-        failure=FailedAttempt(
-            claim.row.next_task,
-            claim.attempts,
-            f"{type(error).__name__}: the database did not take what the task came to",
-            record,
-        ),
-    )

@@ -16,7 +16,7 @@ from django.db import connections
 from django.db.models import QuerySet
 
 from django_dbq import __version__
-from django_dbq.backends import Backend
+from django_dbq.backends import Backend, LostJobs
 from django_dbq.batch import Batch
 from django_dbq.bell import Bell
 from django_dbq.clock import DatabaseNow
@@ -73,6 +73,7 @@ class Heartbeat:
         self.worker = worker
         self.queues = queues
         self.backend = backend
+        self.lost = LostJobs(backend)
         self.batch = batch
         self.bell = bell
         self.clock = clock
@@ -188,7 +189,7 @@ class Heartbeat:
         if silent < row.lease or now < sighting.next_rescue:
             return
         sighting.next_rescue = now + row.lease
-        if count := self.backend.rescue(row):
+        if count := self.lost.rescue(row):
             line = logfmt(event="jobs_rescued", count=count, worker=row, silent=f"{silent:.1f}")
             logger.warning("%s", line)
         elif vars(row)["now"] - row.last_seen > REMEMBERED:
@@ -201,7 +202,7 @@ class Heartbeat:
         """
         if now < self._next_search:
             return
-        found, self._searched = self.backend.find_orphans(self._searched)
+        found, self._searched = self.lost.find_orphans(self._searched)
         if self._searched is None:
             self._next_search = now + SEARCH_SECONDS
         then: Any = DatabaseNow()

@@ -15,7 +15,7 @@ from typing import NamedTuple, NoReturn
 
 from django.db import connections
 
-from django_dbq.backends import backend_for
+from django_dbq.backends import LostJobs, backend_for
 from django_dbq.deadlines import Deadlines
 from django_dbq.logs import logfmt
 from django_dbq.models import Worker
@@ -163,7 +163,7 @@ class Supervisor:
         row = None
         try:
             row = Worker.objects.using(self.using).filter(pk=child.worker_id).first()
-            count = backend_for(self.using).rescue(row) if row else 0
+            count = LostJobs(backend_for(self.using)).rescue(row) if row else 0
         except Exception:
             # Whoever lives will do it when the worker has not reported for long.
             logger.exception("event=rescue_failed")

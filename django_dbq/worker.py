@@ -84,7 +84,7 @@ class Worker:
                 self._run_alone()
             else:
                 self._run_with_dispatcher()
-        return self.dispatcher.tally
+        return self.dispatcher.outcomes.tally
 
     def _run_with_dispatcher(self) -> None:
         self.backend.prepare_process()

@@ -3,11 +3,12 @@
 from django.db import connections
 
 from django_dbq.backends.base import Backend, Wanted
+from django_dbq.backends.lost import LostJobs
 from django_dbq.backends.mysql import MySQLBackend
 from django_dbq.backends.postgresql import PostgreSQLBackend
 from django_dbq.backends.sqlite import SQLiteBackend
 
-__all__ = ["Backend", "Wanted", "backend_for"]
+__all__ = ["Backend", "LostJobs", "Wanted", "backend_for"]
 
 _BY_VENDOR: dict[str, type[Backend]] = {
     "postgresql": PostgreSQLBackend,

@@ -1,8 +1,8 @@
 """The transitions as the ORM says them: the definition that the other backends must agree with."""
 
 import uuid
-from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple, cast
 
 from django.db import connections, transaction
@@ -10,10 +10,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import (
     Case,
     DateTimeField,
-    Exists,
     F,
-    Min,
-    OuterRef,
     Q,
     QuerySet,
     TextField,
@@ -21,24 +18,16 @@ from django.db.models import (
     When,
 )
 from django.db.models.functions import Cast
-from django.utils import timezone
 
 from django_dbq.claims import Claim, JobValues, Outcome
 from django_dbq.clock import DatabaseNow
-from django_dbq.errors import JobLost
-from django_dbq.models import Failure, Job, JobQuerySet, Worker
+from django_dbq.models import Failure, Job, JobQuerySet
 from django_dbq.models.worker import name_of_this_process
 from django_dbq.parking import parked_until
 from django_dbq.workspace import decode_workspace, read_workspace
 
 #: How many parked jobs are promoted at once, so that no claim waits for a million of them.
 PROMOTED_AT_ONCE = 1000
-#: How many jobs of a lost worker are rescued in one transaction.
-RESCUED_AT_ONCE = 1000
-#: Among how many jobs to look at once for those whose worker has no row.
-LOOKED_AT_ONCE = 20_000
-#: How much further back to look for what a worker has: local times and clocks that are set leap.
-LEAP = timedelta(hours=2)
 
 
 class Wanted(NamedTuple):
@@ -102,14 +91,14 @@ class Backend:
         now = DatabaseNow()
         with transaction.atomic(using=self.using):
             chosen = list(
-                self._lock(self._jobs().claimable().due())
+                self.lock(self.jobs().claimable().due())
                 .filter(self._is_one_of(wanted.names), queue_name=queue)
                 .order_by("-priority", "created")
                 .values_list("pk", flat=True)[: wanted.limit]
             )
             if not chosen:
                 return []
-            self._jobs().filter(pk__in=chosen).update(
+            self.jobs().filter(pk__in=chosen).update(
                 state=Job.STATES.PROCESSING,
                 claim_token=token,
                 worker=wanted.worker,
@@ -123,7 +112,7 @@ class Backend:
                 finished=None,
                 parked=None,
             )
-            jobs = self._jobs().filter(pk__in=chosen).order_by("-priority", "created")
+            jobs = self.jobs().filter(pk__in=chosen).order_by("-priority", "created")
             # As text: one that cannot be read is for the execution of that job to deal with.
             text = Cast("workspace", TextField())
             jobs = jobs.defer("workspace").annotate(stored_workspace=text)
@@ -135,10 +124,10 @@ class Backend:
         Returns 0 if there were any, else the seconds until the next one is due, or None.
         """
         with transaction.atomic(using=self.using):
-            parked = self._jobs().filter(parked__isnull=False).order_by("parked")
-            due = self._lock(parked.filter(parked__lte=DatabaseNow()))
+            parked = self.jobs().filter(parked__isnull=False).order_by("parked")
+            due = self.lock(parked.filter(parked__lte=DatabaseNow()))
             if chosen := list(due.values_list("pk", flat=True)[:PROMOTED_AT_ONCE]):
-                self._jobs().filter(pk__in=chosen).update(parked=None)
+                self.jobs().filter(pk__in=chosen).update(parked=None)
                 return 0
             if (following := parked.values_list("parked", DatabaseNow()).first()) is None:
                 return None
@@ -220,103 +209,10 @@ class Backend:
             "finished": now if outcome.row.state in Job.FINISHED else None,
         }
 
-    def hand_back_unknown(
-        self, worker: uuid.UUID, *, since: datetime, tokens: Collection[uuid.UUID]
-    ) -> int:
-        """Hand back what a worker has by the table, but not by the tokens; return how many jobs.
-
-        That comes of a claim whose answer did not arrive. ``since``: as ``rescue`` has it.
-        """
-        held = self._held(worker, since).exclude(claim_token__in=tokens)
-        return held.update(
-            state=Job.STATES.READY,
-            claim_token=None,
-            attempts=F("attempts") - 1,
-            modified=DatabaseNow(),
-        )
-
-    def rescue(self, worker: Worker) -> int:
-        """Make what a lost worker held READY again; return how many jobs that were.
-
-        Its ``held_since`` keeps this from looking at all that it ever had.
-        """
-        count = 0
-        while rescued := self._rescue_some(worker):
-            count += rescued
-        return count
-
-    def _rescue_some(self, worker: Worker) -> int:
-        with transaction.atomic(using=self.using):
-            if not self._is_still_lost(worker):
-                return 0
-            held = self._lock(self._held(worker.pk, worker.held_since)).order_by("started")
-            if not (jobs := list(held.defer("workspace", "error")[:RESCUED_AT_ONCE])):
-                return 0
-            lost = f"The worker {worker}, which had the job, was lost."
-            now: Any = DatabaseNow()
-            self._jobs().filter(pk__in=[job.pk for job in jobs]).update(
-                state=Job.STATES.READY, claim_token=None, losses=F("losses") + 1, modified=now
-            )
-            self._failures().bulk_create(
-                Failure(
-                    job=job,
-                    failed=now,
-                    worker=str(worker),
-                    task=job.next_task,
-                    attempt=job.attempts,
-                    exception=f"{JobLost.__name__}: {lost}",
-                    traceback=lost,
-                )
-                for job in jobs
-            )
-            return len(jobs)
-
-    def find_orphans(self, before: uuid.UUID | None) -> tuple[dict[uuid.UUID, datetime], Any]:
-        """Look among some jobs for those that run by a worker without a row, the newest first.
-
-        No index tells them from finished ones, so that each look is at a number of jobs, whatever
-        the table's size. ``before``: where the last look ended; None to begin. Returns since when
-        which worker has them, and where this look ended; None when there is no more to look at.
-        What django-db-queue left behind has no token, and is not among them.
-        """
-        jobs = self._jobs()
-        if before is not None:
-            jobs = jobs.filter(pk__lt=before)
-        keys = jobs.order_by("-pk").values_list("pk", flat=True)
-        if (end := keys[LOOKED_AT_ONCE - 1 : LOOKED_AT_ONCE].first()) is not None:
-            jobs = jobs.filter(pk__gte=end)
-        has_row = Exists(Worker.objects.using(self.using).filter(pk=OuterRef("worker")))
-        orphans = jobs.filter(
-            ~has_row,
-            state__in=Job.RUNNING,
-            claim_token__isnull=False,
-            worker__isnull=False,
-            started__isnull=False,
-        )
-        workers = set(orphans.values_list("worker", flat=True))
-        return {worker: self._holds_since(worker) for worker in workers if worker}, end
-
-    def _holds_since(self, worker: uuid.UUID) -> datetime:
-        held = self._jobs().filter(worker=worker, state__in=Job.RUNNING)
-        since: datetime | None = held.aggregate(since=Min("started"))["since"]
-        return since or timezone.now()
-
-    def _is_still_lost(self, worker: Worker) -> bool:
-        """Return whether the worker has not reported since; keep it from that meanwhile.
-
-        One that wakes up starts nothing before it has reported, and then its new jobs are its own.
-        """
-        rows = Worker.objects.using(self.using).select_for_update()
-        return rows.filter(pk=worker.pk, last_seen=worker.last_seen).exists()
-
-    def _held(self, worker: uuid.UUID, since: datetime) -> JobQuerySet:
-        since -= LEAP
-        return self._jobs().filter(worker=worker, started__gte=since, state__in=Job.RUNNING)
-
     def _keep_failures(self, outcomes: Iterable[Outcome]) -> None:
         now: Any = DatabaseNow()
         name = name_of_this_process()
-        self._failures().bulk_create(
+        self.failures().bulk_create(
             Failure(
                 job_id=outcome.claim.job_id,
                 failed=now,
@@ -327,29 +223,31 @@ class Backend:
             if outcome.failure is not None
         )
 
-    def _failures(self) -> QuerySet[Failure]:
+    def failures(self) -> QuerySet[Failure]:
+        """Return all failed attempts that the database has."""
         return Failure.objects.using(self.using)
 
     def unknown_names(self, queues: Sequence[str], names: Sequence[str]) -> list[str]:
         """Return the names of waiting jobs in these queues that ``names`` does not list."""
-        unknown = self._jobs().claimable().filter(~self._is_one_of(names), queue_name__in=queues)
+        unknown = self.jobs().claimable().filter(~self._is_one_of(names), queue_name__in=queues)
         return sorted(unknown.values_list("name", flat=True).distinct())
 
-    def _jobs(self) -> JobQuerySet:
+    def jobs(self) -> JobQuerySet:
+        """Return all jobs of the database."""
         return Job.objects.using(self.using).all()
 
     def _is_one_of(self, names: Sequence[str]) -> Q:
         """Return the condition that a job has one of these names, to the letter."""
         return Q(name__in=names)
 
-    def _lock(self, jobs: JobQuerySet) -> JobQuerySet:
+    def lock(self, jobs: JobQuerySet) -> JobQuerySet:
         """Return the jobs but for those that somebody else is about to write."""
         can_skip = self.connection.features.has_select_for_update_skip_locked
         return jobs.select_for_update(skip_locked=can_skip)
 
     def _ours(self, token: uuid.UUID) -> JobQuerySet:
         """Return the jobs of a claim that are still ours, and still run."""
-        return self._jobs().filter(claim_token=token, state__in=Job.RUNNING)
+        return self.jobs().filter(claim_token=token, state__in=Job.RUNNING)
 
 
 def _claim_of(job: Any, token: uuid.UUID) -> Claim:

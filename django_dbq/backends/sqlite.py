@@ -102,7 +102,7 @@ class SQLiteBackend(Backend):
         now = timezone.now()
         if self._execute(_PROMOTE, [self._time(now), PROMOTED_AT_ONCE]).rowcount:
             return 0
-        parked = self._jobs().filter(parked__isnull=False).order_by("parked")
+        parked = self.jobs().filter(parked__isnull=False).order_by("parked")
         until = parked.values_list("parked", flat=True).first()
         return None if until is None else max(0.0, (until - now).total_seconds())
 

@@ -9,7 +9,7 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 from pytest_django import Settings
 
-from django_dbq.backends import Backend, Wanted, backend_for
+from django_dbq.backends import Backend, LostJobs, Wanted, backend_for
 from django_dbq.batch import Batch
 from django_dbq.bell import Bell
 from django_dbq.conf import conf
@@ -213,7 +213,7 @@ class TestRescue:
     ) -> None:
         row = other_worker(held=1)
         Job.objects.update(started=row.held_since + timedelta(minutes=minutes))
-        assert heartbeat.backend.rescue(row) == 1
+        assert heartbeat.lost.rescue(row) == 1
 
     def test_is_done_again_for_what_turns_up_late(self, heartbeat: Heartbeat, clock: Clock) -> None:
         row = other_worker(held=1)
@@ -239,7 +239,7 @@ class TestRescue:
     def test_does_nothing_to_one_that_has_come_back_meanwhile(self, heartbeat: Heartbeat) -> None:
         row = other_worker(held=1)
         Worker.objects.filter(pk=row.pk).update(last_seen=timezone.now())
-        assert heartbeat.backend.rescue(row) == 0
+        assert heartbeat.lost.rescue(row) == 0
         assert Job.objects.get().state == "PROCESSING"
 
     def test_leaves_alone_what_was_finished(self, heartbeat: Heartbeat, clock: Clock) -> None:
@@ -253,9 +253,9 @@ class TestRescue:
     def test_takes_many_in_batches(
         self, heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("django_dbq.backends.base.RESCUED_AT_ONCE", 2)
+        monkeypatch.setattr("django_dbq.backends.lost.RESCUED_AT_ONCE", 2)
         row = other_worker(held=5)
-        assert heartbeat.backend.rescue(row) == 5
+        assert heartbeat.lost.rescue(row) == 5
         assert set(Job.objects.values_list("losses", flat=True)) == {1}
 
     def test_a_lost_worker_is_forgotten_in_the_end(
@@ -269,7 +269,7 @@ class TestRescue:
 
     def test_finds_them_by_an_index(self) -> None:
         since = timezone.now()
-        jobs = backend_for("default")._held(uuid.uuid4(), since)
+        jobs = LostJobs(backend_for("default"))._held(uuid.uuid4(), since)
         if connection.vendor == "postgresql":
             with connection.cursor() as cursor:
                 cursor.execute("SET enable_seqscan = off")
@@ -295,7 +295,7 @@ class TestOrphans:
     def test_are_found_wherever_they_are(
         self, heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch, clock: Clock
     ) -> None:
-        monkeypatch.setattr("django_dbq.backends.base.LOOKED_AT_ONCE", 2)
+        monkeypatch.setattr("django_dbq.backends.lost.LOOKED_AT_ONCE", 2)
         self.claim(5)
         Job.objects.update(state="COMPLETE", claim_token=None)
         self.claim()
@@ -305,7 +305,7 @@ class TestOrphans:
         looks, before = 0, None
         found: set[uuid.UUID] = set()
         while not looks or before is not None:
-            orphans, before = heartbeat.backend.find_orphans(before)
+            orphans, before = heartbeat.lost.find_orphans(before)
             found |= set(orphans)
             looks += 1
         assert found == {
@@ -319,7 +319,7 @@ class TestOrphans:
         first, second = Job.objects.all()
         Job.objects.filter(pk=first.pk).update(claim_token=None)
         Job.objects.filter(pk=second.pk).update(worker=None)
-        assert heartbeat.backend.find_orphans(None) == ({}, None)
+        assert heartbeat.lost.find_orphans(None) == ({}, None)
 
     def test_stay_with_a_worker_that_lives(
         self, heartbeat: Heartbeat, clock: Clock, batch: Batch
@@ -353,7 +353,7 @@ class TestUnknownClaims:
         others = backend.claim(Wanted(["default"], ["noop"], 1, uuid.uuid4()))
         unknown = Job.objects.filter(worker=worker).exclude(pk=known.job_id)
         unknown.update(started=known.started - timedelta(hours=1))  # the clock was set meanwhile
-        count = backend.hand_back_unknown(worker, since=known.started, tokens={known.token})
+        count = heartbeat.lost.hand_back_unknown(worker, since=known.started, tokens={known.token})
         assert count == 2
         running = Job.objects.filter(state="PROCESSING").values_list("pk", flat=True)
         assert set(running) == {known.job_id, others[0].job_id}

@@ -22,7 +22,7 @@ FLOORS = [
     {"edits", "backends", "checks", "admin", "limits", "task_connections"},
     {"execution", "stopping"},
     {"batch", "known", "wakeup"},
-    {"running", "heartbeat"},
+    {"running", "heartbeat", "writing"},
     {"concurrency"},
     {"dispatcher"},
     {"worker"},

@@ -12,8 +12,7 @@ import pytest
 from django.db import connection, connections
 from django.utils import timezone
 
-from django_dbq.backends import Wanted, backend_for
-from django_dbq.backends.base import Backend
+from django_dbq.backends import LostJobs, Wanted, backend_for
 from django_dbq.deadlines import Deadlines
 from django_dbq.models import Job, Worker
 from django_dbq.stopping import SIGNALS
@@ -125,13 +124,13 @@ def _without_transaction_mode(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 def test_a_rescue_begins_with_the_lock_to_write(monkeypatch: pytest.MonkeyPatch) -> None:
     """It reads first, and would be refused when others have written meanwhile."""
     Job.objects.create(name="noop")
-    is_still_lost, threads = Backend._is_still_lost, list[threading.Thread]()
+    is_still_lost, threads = LostJobs._is_still_lost, list[threading.Thread]()
 
     def write() -> None:
         Job.objects.create(name="noop")
         connections.close_all()
 
-    def is_still_lost_and_write(self: Backend, row: Worker) -> bool:
+    def is_still_lost_and_write(self: LostJobs, row: Worker) -> bool:
         found = is_still_lost(self, row)
         if not threads:
             threads.append(threading.Thread(target=write))
@@ -150,7 +149,7 @@ def test_a_rescue_begins_with_the_lock_to_write(monkeypatch: pytest.MonkeyPatch)
         backend_for("default").claim(Wanted(["default"], ["noop"], 1, worker_id))
         os._exit(3)
 
-    monkeypatch.setattr(Backend, "_is_still_lost", is_still_lost_and_write)
+    monkeypatch.setattr(LostJobs, "_is_still_lost", is_still_lost_and_write)
     own = Supervisor(processes=1, work=die_once, using="default", replacing=False)
     assert own.run() == 0
     threads[0].join()

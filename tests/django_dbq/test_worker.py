@@ -15,7 +15,7 @@ from django.db import DataError, InterfaceError, OperationalError, connections
 from django.utils import timezone
 from pytest_django import Settings
 
-from django_dbq.backends import Wanted, backend_for
+from django_dbq.backends import LostJobs, Wanted, backend_for
 from django_dbq.batch import LARGEST_BATCH, BatchSize
 from django_dbq.claims import Outcome
 from django_dbq.execution import Execution
@@ -339,7 +339,7 @@ class TestRefusedOutcomes:
         good.refresh_from_db()
         assert (bad.state, good.state) == (Job.STATES.FAILED, Job.STATES.COMPLETE)
         assert "DataError: out of range" in str(bad.error)
-        assert dispatcher.tally == Tally(complete=1, failed=1)
+        assert dispatcher.outcomes.tally == Tally(complete=1, failed=1)
 
     @pytest.mark.django_db(transaction=True)
     def test_one_that_the_database_never_takes_is_not_taken_for_weather(
@@ -388,19 +388,19 @@ class TestDispatcherThatDies:
         for number in range(50):
             note(str(number))
         worker = Worker(queues=["default"], using="default", limits=Limits(rate=0, burst=True))
-        dispatcher, count = worker.dispatcher, worker.dispatcher._count
+        dispatcher, count = worker.dispatcher, worker.dispatcher.outcomes._count
 
         def dying(outcomes: Any, late: Any) -> None:
             count(outcomes, late)
-            if dispatcher.tally.ended > 5:
+            if dispatcher.outcomes.tally.ended > 5:
                 raise RuntimeError("a mistake of ours")
 
-        monkeypatch.setattr(dispatcher, "_count", dying)
+        monkeypatch.setattr(dispatcher.outcomes, "_count", dying)
         with pytest.raises(RuntimeError, match="a mistake of ours"):
             worker.run()
         row = Row.objects.get()
         assert row.pk == worker.id
-        backend_for("default").rescue(row)
+        LostJobs(backend_for("default")).rescue(row)
         assert set(Job.objects.values_list("state", flat=True)) <= {"COMPLETE", "READY", "NEW"}
 
 

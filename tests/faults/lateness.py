@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from django.db import Error, OperationalError, connections, transaction
 
-from django_dbq.backends import Backend, backend_for
+from django_dbq.backends import Backend, LostJobs, backend_for
 from django_dbq.backends.base import Wanted
 from django_dbq.claims import Claim
 from django_dbq.clock import DatabaseNow
@@ -223,7 +223,7 @@ def _finish(backend: Backend, claim: Claim) -> int:
 
 
 def _rescue(backend: Backend, row: Worker) -> int:
-    return _again(lambda: backend.rescue(row))
+    return _again(lambda: LostJobs(backend).rescue(row))
 
 
 def _again(write: Callable[[], T]) -> T:

@@ -145,7 +145,7 @@ class Command(BaseCommand):
             worker.run()
             return
         progress = Progress(self.stdout, queues=queues, using=using)
-        worker.dispatcher.on_progress = progress.show
+        worker.dispatcher.outcomes.on_progress = progress.show
         progress.end(worker.run())
 
     def _check_database(self, using: str) -> None:
