@@ -99,7 +99,7 @@ class Supervisor:
 
     def _start(self) -> None:
         worker_id, deadlines = uuid.uuid4(), Deadlines()
-        connections.close_all()  # no two processes may share one
+        _close_connections()
         # A signal between the fork and the note of the child would be passed on to all others.
         with self._signals_held_back():
             pid = os.fork()
@@ -215,6 +215,15 @@ class Supervisor:
         for pid, child in self._children.items():
             if now > child.deadlines.earliest:
                 _kill(pid, "a task did not react to its timeout")
+
+
+def _close_connections() -> None:
+    """Close all connections, those of pools included: no two processes may share one."""
+    connections.close_all()
+    for connection in connections.all(initialized_only=True):
+        close_pool: Callable[[], None] | None = getattr(connection, "close_pool", None)
+        if close_pool is not None:
+            close_pool()
 
 
 def _kill(pid: int, reason: str) -> None:

@@ -581,6 +581,13 @@ class TestCommand:
         with pytest.raises(CommandError, match="must be a number of 0 or more"):
             call_command("worker", dry_run=True, rate_limit=limit)
 
+    def test_a_database_that_commits_nothing_is_an_error(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(connections["default"].settings_dict, "AUTOCOMMIT", False)
+        with pytest.raises(CommandError, match="has AUTOCOMMIT off"):
+            call_command("worker", burst=True, stdout=io.StringIO())
+
     def test_a_burst_ends_with_a_summary(self, work: Work, settings: Settings) -> None:
         settings.JOBS = {"note": ["tests.tasks.note"], "fail": ["tests.tasks.fail"]}
         note("a")

@@ -152,6 +152,11 @@ class Command(BaseCommand):
         """Refuse to start on tables that the worker could not work with."""
         self.check(tags=[Tags.database], databases=[using])
         connection = connections[using]
+        if not connection.settings_dict["AUTOCOMMIT"]:
+            raise CommandError(
+                f"The database {using!r} has AUTOCOMMIT off, so that nothing a worker writes would"
+                " be kept: remove the setting, or give the jobs another database."
+            )
         with connection.cursor() as cursor:
             table = Job._meta.db_table
             tables = connection.introspection.table_names(cursor)
