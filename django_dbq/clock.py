@@ -1,12 +1,21 @@
-"""The clock that all workers of a database share: the database's own."""
+"""The clock that all workers of a database share, its own; and one for durations."""
 
+import time
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import DateTimeField, Func, Value
 from django.db.models.sql.compiler import SQLCompiler
 from django.utils import timezone
+
+if hasattr(time, "CLOCK_BOOTTIME"):
+    #: Seconds, for durations only: it goes on while the machine sleeps, as others' clocks do.
+    elapsed: Callable[[], float] = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+else:
+    elapsed = time.monotonic
 
 
 class DatabaseNow(Func):

@@ -2,7 +2,6 @@
 
 import gc
 import threading
-import time
 import uuid
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from django.db import connections
 from django_dbq.backends import backend_for
 from django_dbq.batch import LARGEST_BATCH, Batch
 from django_dbq.bell import Bell
+from django_dbq.clock import elapsed
 from django_dbq.concurrency import TaskThreads
 from django_dbq.deadlines import Deadlines
 from django_dbq.dispatcher import Dispatcher
@@ -46,7 +46,7 @@ class Worker:
         worker_id: uuid.UUID | None = None,
         deadlines: Deadlines | None = None,
         on_progress: Callable[[Tally], None] = lambda tally: None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = elapsed,
     ) -> None:
         self.id = worker_id or uuid.uuid4()
         self.deadlines = deadlines
@@ -95,6 +95,7 @@ class Worker:
             backend=self.backend,
             batch=self.batch,
             bell=self.bell,
+            clock=self.dispatcher.clock,
         )
         heartbeat.start()
         thread = threading.Thread(target=self.dispatcher.run, name="dbq-dispatcher", daemon=True)

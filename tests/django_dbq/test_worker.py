@@ -4,6 +4,7 @@ import io
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from pytest_django import Settings
 from django_dbq.backends import LostJobs, Wanted, backend_for
 from django_dbq.batch import LARGEST_BATCH, BatchSize
 from django_dbq.claims import Outcome
+from django_dbq.clock import elapsed
 from django_dbq.execution import Execution
 from django_dbq.limits import Limits, Tally
 from django_dbq.models import Job
@@ -142,6 +144,13 @@ def worker_with(clock: Clock, **limits: Any) -> Worker:
     )
     worker.bell.wait = clock.wait  # type: ignore[method-assign]
     return worker
+
+
+def test_a_lease_runs_out_while_the_machine_sleeps() -> None:
+    """Others' clocks go on meanwhile, so that this one's must."""
+    worker = Worker(queues=["default"], using="default")
+    assert worker.batch.clock is worker.dispatcher.clock is elapsed
+    assert abs(elapsed() - time.clock_gettime(time.CLOCK_BOOTTIME)) < 60
 
 
 class TestRateLimit:
