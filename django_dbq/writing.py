@@ -4,7 +4,7 @@ import logging
 import uuid
 from collections.abc import Callable, Sequence
 
-from django.db import DataError, Error, IntegrityError
+from django.db import DataError, Error, IntegrityError, transaction
 
 from django_dbq.backends import Backend, Wanted
 from django_dbq.batch import Batch
@@ -93,13 +93,34 @@ class OutcomeWriter:
             written = [outcome]
             try:
                 late = self.backend.finish(written)
-            except (Error, ValueError) as error:
-                if not isinstance(error, DataError | IntegrityError | ValueError):
-                    # It is the outcome's fault only if the database answers.
-                    self.backend.reconnect()
+            except (DataError, IntegrityError, ValueError) as error:
                 written = [_refused(outcome, error)]
                 late = self.backend.finish(written)
+            except Error as error:
+                if not self.backend.may_be_the_values(error):
+                    raise
+                written = [self._tried_again(outcome, error)]
+                late = self.backend.finish(written)
             self._count(written, late)
+
+    def _tried_again(self, outcome: Outcome, error: Error) -> Outcome:
+        """Return what to write for an outcome that could not be written: it, or that it cannot be.
+
+        Raises if the database takes nothing at all: then it is no fault of the outcome's.
+        """
+        refused = _refused(outcome, error)
+        self.backend.reconnect()
+        for attempt in (refused, outcome):
+            try:
+                with transaction.atomic(using=self.backend.using):
+                    self.backend.finish([attempt])
+                    transaction.set_rollback(True, using=self.backend.using)
+            except Error:
+                if attempt is refused:
+                    raise
+                self.backend.reconnect()
+                return refused
+        return outcome
 
     def _count(self, outcomes: Sequence[Outcome], late: Sequence[Outcome]) -> None:
         self._failures = 0

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
-from django.db import connections, transaction
+from django.db import Error, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import (
     Case,
@@ -70,6 +70,10 @@ class Backend:
         """Connect the calling thread anew. Raises if the database does not answer."""
         self.connection.close()
         self.open()
+
+    def may_be_the_values(self, error: Error) -> bool:
+        """Return whether an error, that is not of the kind for it, may be about the values."""
+        return False
 
     def prepare_process(self) -> None:
         """Prepare, in a worker's process, the connections that its tasks will use."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
+from django.db import Error, transaction
 from django.db.models import BinaryField, F, Func, Q
 from django.db.models.lookups import In
 
@@ -79,6 +79,10 @@ UPDATE JSON_TABLE(%s, '$[*]' COLUMNS (
 """
 
 
+#: Errors that come as operational ones, though the values may be why: a character that the column
+#: has no room for, a packet too large, and what a client is told instead: the server has gone away.
+_ABOUT_VALUES = {1366, 1153, 2006, 2013}
+
 #: Bytes of workspaces that are written in one statement: a server accepts packets of 16 MiB, as it
 #: comes.
 LARGEST_DOCUMENT = 4 * 1024 * 1024
@@ -86,6 +90,9 @@ LARGEST_DOCUMENT = 4 * 1024 * 1024
 
 class MySQLBackend(Backend):
     """The portable transitions, but for what is done for each job there."""
+
+    def may_be_the_values(self, error: Error) -> bool:
+        return bool(error.args) and error.args[0] in _ABOUT_VALUES
 
     def _claim_queue(self, queue: str, wanted: Wanted) -> list[Claim]:
         token = uuid.uuid4()

@@ -361,8 +361,10 @@ class TestRefusedOutcomes:
 
         def refusing(outcomes: list[Outcome]) -> list[Outcome]:
             if any(o.claim.job_id == bad.pk and o.row.state == "COMPLETE" for o in outcomes):
-                raise OperationalError("(1366, 'Incorrect string value')")
+                raise OperationalError(1366, "Incorrect string value")
             return finish(outcomes)
+
+        monkeypatch.setattr(worker.backend, "may_be_the_values", lambda error: True)
 
         monkeypatch.setattr(worker.backend, "finish", refusing)
         monkeypatch.setattr(
@@ -373,6 +375,30 @@ class TestRefusedOutcomes:
         good.refresh_from_db()
         assert (bad.state, good.state) == (Job.STATES.FAILED, Job.STATES.COMPLETE)
         assert "Incorrect string value" in str(bad.error)
+
+    @pytest.mark.django_db(transaction=True)
+    def test_one_that_cannot_be_written_for_a_while_is_kept(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As when somebody has the database locked, or its disk is full."""
+        job = note("kept")
+        worker = Worker(queues=["default"], using="default", limits=Limits(rate=0, burst=True))
+        exchange, finish = worker.backend.exchange, worker.backend.finish
+        failures = iter([OperationalError("database is locked")] * 4)
+
+        def fail_for_a_while(write: Callable[..., Any]) -> Callable[..., Any]:
+            def failing(*given: Any) -> Any:
+                for failure in failures:
+                    raise failure
+                return write(*given)
+
+            return failing
+
+        monkeypatch.setattr(worker.backend, "exchange", fail_for_a_while(exchange))
+        monkeypatch.setattr(worker.backend, "finish", fail_for_a_while(finish))
+        assert worker.run() == Tally(complete=1)
+        job.refresh_from_db()
+        assert (job.state, job.attempts) == (Job.STATES.COMPLETE, 1)
 
     @pytest.mark.django_db(transaction=True)
     def test_whoever_looks_on_does_not_stop_the_work(self) -> None:
