@@ -1,9 +1,24 @@
-"""Numbers that the commands are given, on the command line or by ``call_command()``."""
+"""What the commands are given, on the command line or by ``call_command()``."""
 
 import math
 from argparse import ArgumentTypeError
+from typing import Any
 
-from django.core.management.base import CommandError
+from django.core.management.base import BaseCommand, CommandError
+from django.db import router
+
+from django_dbq.models import Job
+
+
+class JobsCommand(BaseCommand):
+    """A command about the jobs of one database, which no other has to be there for.
+
+    From Django 6.1 on, checks would connect to all of them.
+    """
+
+    def get_check_kwargs(self, options: Any) -> Any:
+        database = options["database"] or router.db_for_write(Job)
+        return {**super().get_check_kwargs(options), "databases": [database]}
 
 
 class NotANumber(CommandError, ArgumentTypeError):

@@ -4,18 +4,18 @@ from argparse import ArgumentParser
 from datetime import timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import router
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
-from django_dbq.management.options import at_least_zero
+from django_dbq.management.options import JobsCommand, at_least_zero
 from django_dbq.models import Failure, Job
 
 BATCH_SIZE = 1000
 
 
-class Command(BaseCommand):
+class Command(JobsCommand):
     """Deletes finished jobs that are old enough."""
 
     help = "Deletes jobs that are COMPLETE or FAILED and were created more than 24 hours ago."

@@ -3,13 +3,12 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
 from django_dbq.logs import logfmt
+from django_dbq.management.options import JobsCommand
 from django_dbq.models import Job
 
 
-class Command(BaseCommand):
+class Command(JobsCommand):
     """Prints how many jobs wait in each queue."""
 
     help = "Prints how many jobs are NEW or READY: event=queue_depths default=2 other=0"

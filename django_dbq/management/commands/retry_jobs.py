@@ -5,12 +5,12 @@ from argparse import ArgumentParser, ArgumentTypeError
 from datetime import timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import router
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
-from django_dbq.management.options import at_least_zero
+from django_dbq.management.options import JobsCommand, at_least_zero
 from django_dbq.models import Job, JobQuerySet, Worker
 from django_dbq.notices import announce
 
@@ -18,7 +18,7 @@ from django_dbq.notices import announce
 BATCH_SIZE = 1000
 
 
-class Command(BaseCommand):
+class Command(JobsCommand):
     """Chooses jobs, and makes them READY."""
 
     help = (

@@ -6,19 +6,19 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.checks import Tags
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import connections, router
 
 from django_dbq.deadlines import Deadlines
 from django_dbq.limits import Limits
-from django_dbq.management.options import at_least_one, at_least_zero
+from django_dbq.management.options import JobsCommand, at_least_one, at_least_zero
 from django_dbq.management.progress import Progress
 from django_dbq.models import Job
 from django_dbq.supervisor import Supervisor
 from django_dbq.worker import Worker
 
 
-class Command(BaseCommand):
+class Command(JobsCommand):
     """Starts a worker."""
 
     help = "Runs the jobs of the given queues, until it gets SIGTERM, SIGINT or SIGQUIT."

@@ -22,6 +22,11 @@ class Command(BaseCommand):
         " valid. Says which would fail and why, and then exits with status 1: a gate for a deploy."
     )
 
+    def get_check_kwargs(self, options: Any) -> Any:
+        # From Django 6.1 on, checks would connect to all databases.
+        database = options["database"] or router.db_for_read(Job)
+        return {**super().get_check_kwargs(options), "databases": [database]}
+
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--database", help="The database, which the routers choose otherwise.")
 
