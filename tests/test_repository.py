@@ -185,3 +185,31 @@ class TestRun:
             runner.terminate()
             assert runner.wait(timeout=25) == 128 + signal.SIGTERM
         assert ended.exists()
+
+
+class TestWithoutMysqlclient:
+    """It takes a compiler and headers: where they are missing, all the rest is tested."""
+
+    def test_make_says_so_and_goes_on(self, tmp_path: Path) -> None:
+        python = tmp_path / "bin" / "python"
+        python.parent.mkdir()
+        python.write_text("#!/bin/sh\necho 'no compiler here' >&2\nexit 1\n")
+        python.chmod(0o755)
+        (tmp_path / ".development").touch()
+        make = ["make", "--no-print-directory", "mysqlclient", f"VENV={tmp_path}"]
+        ran = subprocess.run(make, cwd=ROOT, capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stderr
+        log = tmp_path / "mysqlclient.log"
+        assert ran.stdout == f"mysqlclient cannot be built here; why: {log}\n"
+        assert "no compiler here" in log.read_text()
+
+    def test_mariadb_is_named_as_not_tested_and_why(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def missing(name: str) -> NoReturn:
+            raise ImportError(f"No module named {name!r}")
+
+        monkeypatch.setattr("tests.databases.importlib.import_module", missing)
+        monkeypatch.delenv("DATABASE_URL", raising=False)
+        result = run.test_on("mariadb", [])
+        assert not result.tested
+        assert result.text.startswith("mariadb was not tested: mysqlclient cannot be imported")
+        assert "apt-get install gcc pkg-config default-libmysqlclient-dev" in result.text

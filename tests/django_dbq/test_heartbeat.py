@@ -112,6 +112,7 @@ class TestReports:
         fail_first(monkeypatch, heartbeat, OperationalError("gone"))
         heartbeat.start()
         wait_for(Worker.objects.exists)
+        assert Worker.objects.get().pk == heartbeat.worker
         heartbeat.end()
 
     def test_go_on_whatever_else_went_wrong_which_is_logged_once_a_second(
