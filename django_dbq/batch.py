@@ -16,7 +16,7 @@ from django_dbq.models import Job
 #: Seconds of work that a worker holds ahead: what others wait for, and lose if it is killed.
 TARGET_SECONDS = 0.03
 #: Jobs that a worker holds ahead, however quick they are.
-LARGEST_BATCH = 1000
+LARGEST_BATCH = 2000
 #: Seconds that a suspect waits for others to end, or others for it, before they run side by side.
 ISOLATION_SECONDS = 30
 
@@ -83,7 +83,7 @@ class Batch:
         """Take the next job to run, waiting for one; None when no more will come."""
         with self._lock:
             while True:
-                while not self._unstarted or self._is_full():
+                while not self._unstarted or (self._running and self._is_full()):
                     self.bell.ring()
                     if not self._unstarted and (self._closed or not wait):
                         return None
@@ -112,7 +112,8 @@ class Batch:
             self.seconds += self.clock() - running[1]
             self.ended_count += 1
             (self._settled if written else self._ended).append(outcome)
-            self._make_way(outcome.row)
+            if self._unstarted:
+                self._make_way(outcome.row)
             self.isolating &= bool(self._unstarted or self._running)
             if self.concurrency > 1:
                 self.bell.ring()

@@ -10,7 +10,6 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.db import connections
 
-from django_dbq import registry
 from django_dbq.batch import Batch
 from django_dbq.claims import Claim, Outcome
 from django_dbq.execution import Execution
@@ -75,11 +74,10 @@ class TaskThreads:
             connections.close_all()
 
     def _run(self, claim: Claim, runner: JobRunner) -> None:
-        if registry.get(claim.job_name).atomic:  # its transaction is this thread's
-            runner.run_one(claim)
-            return
         execution = runner.execution(claim)
-        if (coroutine := execution.begin()) is None:
+        if execution.spec.atomic:  # its transaction is this thread's
+            runner.run_atomically(execution)
+        elif (coroutine := execution.begin()) is None:
             runner.batch.end(execution.conclude())
         else:
             waiting = self._await(execution, coroutine, runner)

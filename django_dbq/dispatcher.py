@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at the parked jobs, while there is other work.
 PROMOTE_INTERVAL = 0.04
+#: Share of a batch at which more is claimed: early enough for the answer to come before the last
+#: job is started, and late enough for a claim to be worth its transaction.
+REFILL_SHARE = 0.75
 #: Seconds after an error in which a statement that was sent before it may still take effect.
 UNCERTAIN_SECONDS = 300
 #: Seconds between two looks at what a claim whose answer never came may have left, meanwhile.
@@ -74,6 +77,7 @@ class Dispatcher:
         self._size = BatchSize(largest)
         self._begin = clock()
         self._last_claim = -math.inf
+        self._last_write = -math.inf
         #: Whether a claim may find something: the last one left some, or something happened since.
         self._promising = True
         self._next_look = -math.inf
@@ -209,7 +213,7 @@ class Dispatcher:
             self._size.size = 0
         elif pace is not None:
             self._size.adapt(pace, threads=self.threads)
-        self.batch.low_water = self._size.size // 2
+        self.batch.low_water = int(self._size.size * REFILL_SHARE)
 
     def _room(self) -> int:
         """Return how many jobs there is room for now."""
@@ -234,6 +238,9 @@ class Dispatcher:
         if self._promising and now >= self._next_promotion:
             self._promote(now)
         room = self._room()
+        if room < 1 and self._may_write_later(now):
+            return False
+        self._last_write = now
         self._promising |= self.outcomes.collect()
         if not self._promising or room < 1:
             self.outcomes.write()
@@ -254,6 +261,11 @@ class Dispatcher:
             pause = self.wakeup.pause(found=bool(claimed))
             self._next_look = self.clock() + min(pause, following)
         return bool(claimed)
+
+    def _may_write_later(self, now: float) -> bool:
+        """Return whether the outcomes can wait for the next claim, which takes them along."""
+        is_soon = self.batch.unstarted > self.batch.low_water
+        return is_soon and now - self._last_write < TARGET_SECONDS
 
     def _promote(self, now: float) -> float:
         """Let claims see the parked jobs that are due; return the seconds until the next one is."""

@@ -10,6 +10,13 @@ from django_dbq.errors import DBQError, InvalidEdit, WorkspaceError
 from django_dbq.models import Job
 from django_dbq.workspace import decode_workspace, encode_workspace, unstorable
 
+#: What is to be cleaned, with its place among the values.
+_COLUMNS = [
+    (position, name)
+    for position, name in enumerate(JobValues._fields)
+    if name not in ("workspace", "version")
+]
+
 
 def accept_edits(job: Job, last: JobValues) -> JobValues:
     """Return the job's values as they are now; ``last`` are the ones that were in order before.
@@ -20,19 +27,21 @@ def accept_edits(job: Job, last: JobValues) -> JobValues:
     """
     problems: list[DBQError] = []
     workspace = last.workspace
-    try:
-        workspace = encode_workspace(job.workspace, stored=workspace)
-    except WorkspaceError as problem:
-        problems.append(problem)
-        job.workspace = decode_workspace(last.workspace)
-    values = (job.state, job.next_task, workspace, job.priority, job.run_after, job.queue_name)
-    # The typed layer's, which brings old workspaces up to date; not for others to edit.
-    version = job.version
-    if values == last[:6] and version == last.version and not problems:
+    if job.unread_workspace is None:
+        try:
+            workspace = encode_workspace(job.workspace, stored=workspace)
+        except WorkspaceError as problem:
+            problems.append(problem)
+            job.workspace = decode_workspace(last.workspace)
+    values = (
+        job.state, job.next_task, workspace, job.priority, job.run_after, job.queue_name,
+        job.version,  # the typed layer's, which brings old workspaces up to date
+    )  # fmt: skip
+    if values == last and not problems:
         return last
     accepted: list[Any] = list(values)
-    for position, name in enumerate(JobValues._fields[:6]):
-        if name == "workspace" or values[position] is last[position]:
+    for position, name in _COLUMNS:
+        if values[position] is last[position]:
             continue
         try:
             accepted[position] = _clean(job, name)
@@ -42,7 +51,7 @@ def accept_edits(job: Job, last: JobValues) -> JobValues:
         setattr(job, name, accepted[position])
     if problems:
         raise problems[0]
-    return JobValues._make([*accepted, version])
+    return JobValues._make(accepted)
 
 
 def _clean(job: Job, name: str) -> object:

@@ -114,7 +114,7 @@ class Execution:
         try:
             self._refuse_if_over()
             result = self._run_task()
-            return result if iscoroutine(result) else None
+            return result if result is not None and iscoroutine(result) else None
         except BaseException as error:  # noqa: BLE001 - SystemExit must not end the worker
             self.raised = error
             return None
@@ -134,7 +134,7 @@ class Execution:
             if self.settle is not None:
                 self.settle(self.raised)
             if self.raised is None:
-                self._accept()
+                self.accepted = accept_edits(self.job, self.accepted)
         except BaseException as error:  # noqa: BLE001 - what a task leaves may raise anything
             self.raised = self.raised or error
 
@@ -181,6 +181,8 @@ class Execution:
             raise self.unreadable
         if self.claim.cancelled:
             raise JobCancelled("The job was cancelled before its next task started.")
+        if not self.losses:
+            return
         allowed = 0 if self.spec.on_lost == "fail" else conf().MAX_LOSSES
         if self.losses > allowed:
             raise JobLost(

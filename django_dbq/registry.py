@@ -3,7 +3,8 @@
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -57,22 +58,25 @@ class JobSpec:
 
         Raises ``UnknownTask`` where the job does not list ``task``.
         """
-        following = self.tasks.index(self.listed(task)) + 1
-        return self.tasks[following] if following < len(self.tasks) else None
+        return self._following[self.listed(task)]
 
     def listed(self, task: str) -> str:
         """Return ``task`` if the job lists it; a blank one stands for the first.
 
         Raises ``UnknownTask`` otherwise: what a row says is data, and never a reason to import.
         """
+        if task in self._following:
+            return task
         if not task:
             return self.tasks[0]
-        if task not in self.tasks:
-            raise UnknownTask(
-                f"The job {self.name!r} has no task {task!r}; its tasks are:"
-                f" {', '.join(self.tasks)}."
-            )
-        return task
+        raise UnknownTask(
+            f"The job {self.name!r} has no task {task!r}; its tasks are: {', '.join(self.tasks)}."
+        )
+
+    @cached_property
+    def _following(self) -> Mapping[str, str | None]:
+        """Which task follows each; None behind the last one."""
+        return dict(zip_longest(self.tasks, self.tasks[1:]))
 
     def timeout_of(self, task: str) -> float | None:
         """Return how many seconds that task may take, or None for any time."""
@@ -184,5 +188,8 @@ def _is_well_formed(name: str) -> bool:
 
 
 def _entries() -> Mapping[str, Any]:
-    entries: Mapping[str, Any] = getattr(settings, "JOBS", {})
-    return entries
+    # Where Django's proxy keeps what it was asked before; by way of the proxy it takes five times
+    # as long, and that twice for each job.
+    kept: dict[str, Any] = object.__getattribute__(settings, "__dict__")
+    entries: Mapping[str, Any] | None = kept.get("JOBS")
+    return getattr(settings, "JOBS", {}) if entries is None else entries

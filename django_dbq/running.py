@@ -7,7 +7,6 @@ from functools import partial
 
 from django.db import DataError, Error, IntegrityError, transaction
 
-from django_dbq import registry
 from django_dbq.backends import Backend
 from django_dbq.batch import Batch
 from django_dbq.claims import Claim, Outcome
@@ -56,21 +55,21 @@ class JobRunner:
 
     def run_one(self, claim: Claim) -> None:
         """Run one job, and leave its outcome with the batch."""
-        if registry.get(claim.job_name).atomic:
-            self.run_atomically(claim)
+        execution = self.execution(claim)
+        if execution.spec.atomic:
+            self.run_atomically(execution)
         else:
-            self.batch.end(self.execution(claim).run())
+            self.batch.end(execution.run())
 
-    def execution(self, claim: Claim, *, is_atomic: bool = False) -> Execution:
+    def execution(self, claim: Claim) -> Execution:
         """Return the execution of that claim in this thread."""
-        settle = self.settle
-        if is_atomic and settle is not None:
-            settle = partial(self.connections.settle, sparing=self.backend.using)
-        return Execution(claim, self.stop, settle=settle, deadlines=self.deadlines)
+        return Execution(claim, self.stop, settle=self.settle, deadlines=self.deadlines)
 
-    def run_atomically(self, claim: Claim) -> None:
+    def run_atomically(self, execution: Execution) -> None:
         """Run a job whose task's writes are committed together with its outcome, or not at all."""
-        execution = self.execution(claim, is_atomic=True)
+        claim = execution.claim
+        if self.settle is not None:
+            execution.settle = partial(self.connections.settle, sparing=self.backend.using)
         run = AtomicRun(execution, self.backend)
         run.play()
         if self.settle is not None:

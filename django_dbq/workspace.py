@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.query_utils import DeferredAttribute
 
 from django_dbq.conf import conf
 from django_dbq.errors import WorkspaceError
@@ -36,7 +37,6 @@ def encode_workspace(workspace: object, *, stored: str | None = None) -> str:
         text = _encoder.encode(workspace)
     except Exception as error:  # a value's own code may raise anything
         raise WorkspaceError(_explained(workspace, error)) from error
-    # What the database returns may be written in another way, and mean the same.
     if stored is not None and (text == stored or text == _as_we_write_it(stored)):
         return stored
     if len(text) > conf().MAX_WORKSPACE_BYTES:
@@ -61,7 +61,13 @@ def encode_workspace(workspace: object, *, stored: str | None = None) -> str:
 
 
 def _as_we_write_it(stored: str) -> str:
-    return stored if stored == "{}" else _encoder.encode(read_workspace(stored))
+    """Return the text of a row, which the database may have written in its own way, in ours."""
+    return stored if stored == "{}" else _encoder.encode(json.loads(stored))
+
+
+def text_of_row(column: str | None) -> str:
+    """Return a row's workspace; a NULL, which a plain INSERT can write, is an empty one."""
+    return "{}" if column is None or column == "null" else column
 
 
 def decode_workspace(text: str) -> Any:
@@ -69,10 +75,14 @@ def decode_workspace(text: str) -> Any:
     return {} if text == "{}" else json.loads(text)
 
 
-def read_workspace(text: str) -> Any:
-    """Return the workspace of a row; a NULL, which a plain INSERT can write, is an empty one."""
-    decoded = decode_workspace(text)
-    return {} if decoded is None else decoded
+class WorkspaceAttribute(DeferredAttribute):
+    """Decodes the workspace of a claimed job when it is asked for, which many a task never does."""
+
+    def __get__(self, instance: Any, cls: Any = None) -> Any:
+        if instance is None or (text := instance.unread_workspace) is None:
+            return super().__get__(instance, cls)
+        workspace = vars(instance)[self.field.attname] = decode_workspace(text)
+        return workspace
 
 
 class WorkspaceField(models.JSONField):
@@ -81,6 +91,8 @@ class WorkspaceField(models.JSONField):
     It stands in the field so that every way to write it is covered: ``create``, ``save``,
     ``bulk_create`` and ``update``. A NULL, which only a plain INSERT can write, reads as ``{}``.
     """
+
+    descriptor_class = WorkspaceAttribute
 
     def get_db_prep_save(self, value: Any, connection: BaseDatabaseWrapper) -> Any:
         if not hasattr(value, "as_sql"):

@@ -166,7 +166,10 @@ class JobDefinition(Generic[W]):
 
         Raises pydantic's ``ValidationError`` for one that the model refuses, or ``NoUpgrade``.
         """
-        return self._read(job.workspace, job.version)
+        text = job.unread_workspace
+        if text is None or job.version != self.version:
+            return self._read(job.workspace, job.version)
+        return workspaces.load_text(self.model, text)
 
     def _read(self, stored: Any, version: int) -> W:
         return workspaces.load(self.model, self._upgraded(stored, version))

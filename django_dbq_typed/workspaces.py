@@ -51,10 +51,15 @@ def load(model: type[W], stored: Any) -> W:
 
     Raises ``ValidationError``, without the values that it was given: they may be secrets.
     """
+    # From JSON, in which a date is text, as strict models want to know it.
+    return load_text(model, to_json(stored))
+
+
+def load_text(model: type[W], text: str | bytes) -> W:
+    """Return what ``load`` does, of a workspace as JSON text."""
     try:
-        # From JSON, in which a date is text, as strict models want to know it.
         validator = model.__pydantic_validator__
-        loaded: W = validator.validate_json(to_json(stored), by_alias=False, by_name=True)
+        loaded: W = validator.validate_json(text, by_alias=False, by_name=True)
         return loaded
     except ValidationError as error:
         raise without_input(error) from None

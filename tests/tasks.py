@@ -53,6 +53,10 @@ def noop(job: Job) -> None:
     record(f"noop {job.id}")
 
 
+def read_workspace(job: Job) -> None:
+    record(f"read {job.id} {job.workspace}")
+
+
 def note(job: Job) -> None:
     record(f"note {job.workspace['note']}")
 

@@ -24,7 +24,7 @@ from django_dbq.clock import DatabaseNow
 from django_dbq.models import Failure, Job, JobQuerySet
 from django_dbq.models.worker import name_of_this_process
 from django_dbq.parking import parked_until
-from django_dbq.workspace import decode_workspace, read_workspace
+from django_dbq.workspace import decode_workspace, text_of_row
 
 #: How many parked jobs are promoted at once, so that no claim waits for a million of them.
 PROMOTED_AT_ONCE = 1000
@@ -255,10 +255,10 @@ class Backend:
 
 
 def _claim_of(job: Any, token: uuid.UUID) -> Claim:
-    workspace: str = job.stored_workspace or "null"
+    workspace = text_of_row(job.stored_workspace)
 
     def load() -> Job:
-        job.workspace = read_workspace(workspace)
+        job.workspace = decode_workspace(workspace)
         return cast("Job", job)
 
     row = JobValues(
@@ -303,6 +303,23 @@ def alike(outcomes: Iterable[Outcome]) -> tuple[list[list[Outcome]], list[Outcom
         if edited or error is not None:
             others.append(outcome)
         else:
-            key = (claim.token, row.state, row.next_task, attempts, losses)
+            # By the identity of the token, which all that were claimed together share: to compare
+            # it would take longer than the rest.
+            key = (id(claim.token), row.state, row.next_task, attempts, losses)
+            groups.setdefault(key, []).append(outcome)
+    return list(groups.values()), others
+
+
+def edited_alike(outcomes: Iterable[Outcome]) -> tuple[list[list[Outcome]], list[Outcome]]:
+    """Return the groups of edited outcomes that differ in the job and the workspace, and others."""
+    groups: dict[object, list[Outcome]] = {}
+    others: list[Outcome] = []
+    for outcome in outcomes:
+        claim, row, attempts, losses, error, edited, _ = outcome
+        if error is not None or not edited:
+            others.append(outcome)
+        else:
+            state, next_task, _, *rest = row
+            key = (id(claim.token), state, next_task, attempts, losses, *rest)
             groups.setdefault(key, []).append(outcome)
     return list(groups.values()), others

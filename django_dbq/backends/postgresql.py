@@ -11,7 +11,7 @@ from typing import Any, LiteralString, NamedTuple
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from django_dbq.backends.base import PROMOTED_AT_ONCE, Backend, Wanted, alike
+from django_dbq.backends.base import PROMOTED_AT_ONCE, Backend, Wanted, alike, edited_alike
 from django_dbq.backends.rows import claims_of
 from django_dbq.claims import Claim, Outcome
 from django_dbq.models import Job
@@ -65,6 +65,28 @@ written AS (
        AND state IN ('PROCESSING', 'STOPPING')
     RETURNING id)
 SELECT unnest(ids) FROM ended EXCEPT SELECT id FROM written
+"""
+
+# How did these jobs end, all in the same way but for their workspaces, as far as they are still
+# ours? A job that is to be cancelled does not wait for its time.
+FINISH_EDITED = """
+WITH ended AS (
+    SELECT * FROM ROWS FROM (unnest(%s::uuid[]), jsonb_array_elements(%s::jsonb))
+        AS ended (id, workspace)),
+written AS (
+    UPDATE django_dbq_job AS job
+       SET state = %s, next_task = %s, attempts = %s, losses = %s, error = NULL,
+           claim_token = NULL, modified = STATEMENT_TIMESTAMP(),
+           finished = CASE WHEN %s THEN STATEMENT_TIMESTAMP() END,
+           workspace = ended.workspace, priority = %s,
+           run_after = CASE WHEN cancel_requested IS NULL THEN %s::timestamptz END,
+           parked = CASE WHEN cancel_requested IS NULL THEN %s::timestamptz END,
+           queue_name = %s, version = %s
+      FROM ended
+     WHERE job.id = ANY(ARRAY(SELECT id FROM ended)) AND job.id = ended.id
+       AND job.claim_token = %s AND job.state IN ('PROCESSING', 'STOPPING')
+    RETURNING job.id)
+SELECT id FROM ended EXCEPT SELECT id FROM written
 """
 
 # How did these jobs end, each in its own way, as far as they are still ours? What is to be kept of
@@ -221,16 +243,28 @@ def _finish(outcomes: Sequence[Outcome]) -> list[Statement]:
     statements: list[Statement] = []
     for group in groups:
         claim, row, attempts, losses, *_ = group[0]
-        # As one text, which is sooner made and read than an array of values.
-        ids = "{" + ",".join([outcome.claim.job_id.hex for outcome in group]) + "}"
         ended = row.state in Job.FINISHED
-        values = [ids, row.state, row.next_task, attempts, losses, ended, claim.token]
+        values = [_ids(group), row.state, row.next_task, attempts, losses, ended, claim.token]
         statements.append(Statement(_FINISH_ALIKE, values))
+    edited, others = edited_alike(others)
+    for group in edited:
+        claim, row, attempts, losses, *_ = group[0]
+        workspaces = "[" + ",".join([outcome.row.workspace for outcome in group]) + "]"
+        ended = row.state in Job.FINISHED
+        parked = parked_until(row.state, row.run_after)
+        values = [_ids(group), workspaces, row.state, row.next_task, attempts, losses, ended]
+        values += [row.priority, row.run_after, parked, row.queue_name, row.version, claim.token]
+        statements.append(Statement(FINISH_EDITED, values))
     if others:
         # As one document, since an array for each column takes ten times as long to make.
         document = json.dumps([_record(outcome) for outcome in others])
         statements.append(Statement(FINISH, [document, name_of_this_process()]))
     return statements
+
+
+def _ids(outcomes: Sequence[Outcome]) -> str:
+    """Return an array of the jobs' ids: as one text, which is sooner made and read than values."""
+    return "{" + ",".join([outcome.claim.job_id.hex for outcome in outcomes]) + "}"
 
 
 def _late(outcomes: Sequence[Outcome], results: Sequence[Sequence[Row]]) -> list[Outcome]:

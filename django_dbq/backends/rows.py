@@ -2,8 +2,8 @@
 
 import uuid
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from django.db.models.base import ModelState
@@ -11,9 +11,11 @@ from django.db.models.signals import post_init, pre_init
 
 from django_dbq.claims import Claim, JobValues
 from django_dbq.models import Job
-from django_dbq.workspace import read_workspace
+from django_dbq.workspace import decode_workspace, text_of_row
 
 _PROCESSING = Job.STATES.PROCESSING.value
+
+_CREATED, _PRIORITY = itemgetter(1), itemgetter(7)
 
 #: In the order in which the model has them.
 _COLUMNS = [field.attname for field in Job._meta.concrete_fields]
@@ -29,14 +31,14 @@ def claims_of(
     """
     load = partial(_quickest_loader(), using, token, worker)
     claims: list[Claim] = []
-    for row in sorted(rows, key=_rank):
+    ranked = sorted(sorted(rows, key=_CREATED), key=_PRIORITY, reverse=True)
+    for row in ranked:
         (
             identity, _, started, name, next_task, workspace, queue_name, priority, run_after,
             attempts, losses, error, version, cancelled, _,
         ) = row  # fmt: skip
-        values = JobValues(
-            _PROCESSING, next_task, workspace or "null", priority, run_after, queue_name, version
-        )
+        text = text_of_row(workspace)
+        values = JobValues(_PROCESSING, next_task, text, priority, run_after, queue_name, version)
         claims.append(
             Claim(
                 identity, name, token, started, attempts, losses, cancelled is not None, error,
@@ -46,19 +48,19 @@ def claims_of(
     return claims
 
 
-def _rank(row: Sequence[Any]) -> tuple[int, datetime]:
-    return -row[7], row[1]
-
-
 def _load(using: str, token: uuid.UUID, worker: uuid.UUID, row: Sequence[Any]) -> Job:
     """Return the job by ``from_db``, as Django would."""
     values: dict[str, Any] = {}
     _fill(values, token, worker, row)
+    values["workspace"] = decode_workspace(text_of_row(row[5]))
     return Job.from_db(using, _COLUMNS, [values[name] for name in _COLUMNS])
 
 
 def _load_quickly(using: str, token: uuid.UUID, worker: uuid.UUID, row: Sequence[Any]) -> Job:
-    """Return the job as Django unpickles a model: by filling its ``__dict__``."""
+    """Return the job as Django unpickles a model: by filling its ``__dict__``.
+
+    Its workspace is decoded when somebody asks for it.
+    """
     job = Job.__new__(Job)
     state = ModelState()
     state.db, state.adding = using, False
@@ -69,16 +71,15 @@ def _load_quickly(using: str, token: uuid.UUID, worker: uuid.UUID, row: Sequence
 
 
 def _fill(values: dict[str, Any], token: uuid.UUID, worker: uuid.UUID, row: Sequence[Any]) -> None:
-    """Put the values of a claimed row under the names of their columns."""
+    """Put the values of a claimed row under the names of their columns, but for the workspace."""
     (
-        values["id"], values["created"], modified, values["name"], values["next_task"], workspace,
+        values["id"], values["created"], modified, values["name"], values["next_task"], _,
         values["queue_name"], values["priority"], values["run_after"], values["attempts"],
         values["losses"], values["error"], values["version"], values["cancel_requested"],
         values["dedupe_key"],
     ) = row  # fmt: skip
     values["modified"] = values["started"] = modified
     values["state"] = _PROCESSING
-    values["workspace"] = read_workspace(workspace or "null")
     values["claim_token"], values["worker"] = token, worker
     values["finished"] = values["parked"] = None
     values["claimable"] = False

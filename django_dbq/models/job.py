@@ -202,6 +202,18 @@ class Job(models.Model):
         return (cls.__init__, getattr(cls.from_db, "__func__", None)) != _CONSTRUCTORS
 
     @property
+    def unread_workspace(self) -> str | None:
+        """The JSON text of a claimed job's workspace, for which nobody has asked yet."""
+        if self.held_claim is None or "workspace" in vars(self):
+            return None
+        return self.held_claim.row.workspace
+
+    def get_deferred_fields(self) -> set[str]:
+        """Return the columns that were not loaded; a workspace that is yet to be decoded was."""
+        deferred = super().get_deferred_fields()
+        return deferred if self.unread_workspace is None else deferred - {"workspace"}
+
+    @property
     def stopping(self) -> bool:
         """Whether the worker that runs this task was asked to stop, so that it had better end."""
         return bool(self.stop_requests)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.models.signals import post_init
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -42,6 +43,10 @@ def run() -> Job:
     assert backend_for("default").finish([outcome]) == []
     job.refresh_from_db()
     return job
+
+
+def ignore(**_: object) -> None:
+    """Listen to a signal."""
 
 
 def wait_of(job: Job) -> float:
@@ -375,22 +380,40 @@ class TestTimeouts:
 
 
 class TestUnreadableRows:
+    @pytest.mark.parametrize("listened", [False, True])
     @pytest.mark.parametrize("digits", ["9" * 5000, "[" * 20 + "9" * 5000 + "]" * 20])
     def test_fail_alone_and_keep_what_they_hold(
-        self, settings: Settings, work: Work, digits: str
+        self, settings: Settings, work: Work, digits: str, listened: bool
     ) -> None:
-        """Python reads no number of more than 4,300 digits."""
-        define(settings, "noop")
+        """Python reads no number of more than 4,300 digits.
+
+        Where somebody listens to ``post_init`` the job is complete before its task runs.
+        """
+        define(settings, "noop" if listened else "read_workspace")
         jobs = [Job.objects.create(name="job") for _ in range(3)]
         key = jobs[1].pk.hex if connection.vendor == "sqlite" else str(jobs[1].pk)
         with connection.cursor() as cursor:
             cursor.execute("UPDATE django_dbq_job SET workspace = %s WHERE id = %s", [digits, key])
-        work()
+        if listened:
+            post_init.connect(ignore, sender=Job)
+        try:
+            work()
+        finally:
+            post_init.disconnect(ignore, sender=Job)
         with connection.cursor() as cursor:
-            cursor.execute("SELECT state, error FROM django_dbq_job ORDER BY created")
+            cursor.execute("SELECT state, error, workspace FROM django_dbq_job ORDER BY created")
             rows = cursor.fetchall()
-        assert [state for state, _ in rows] == ["COMPLETE", "FAILED", "COMPLETE"]
+        assert [state for state, *_ in rows] == ["COMPLETE", "FAILED", "COMPLETE"]
         assert "Exceeds the limit" in rows[1][1]
+        assert rows[1][2] == digits
+
+    def test_matter_to_no_task_that_does_not_look(self, settings: Settings, work: Work) -> None:
+        define(settings, "noop")
+        job = Job.objects.create(name="job")
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE django_dbq_job SET workspace = %s", ["9" * 5000])
+        work()
+        assert Job.objects.filter(pk=job.pk, state="COMPLETE").exists()
 
     @pytest.mark.parametrize("moment", ["0001-01-01 00:00:00+14", "-infinity", "1", "0000-00-00"])
     def test_times_that_nobody_can_hold_keep_no_other_job_waiting(

@@ -17,7 +17,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from django_dbq.backends import LostJobs, Wanted, backend_for
-from django_dbq.batch import LARGEST_BATCH, BatchSize
+from django_dbq.batch import LARGEST_BATCH, TARGET_SECONDS, BatchSize
 from django_dbq.claims import Outcome
 from django_dbq.clock import elapsed
 from django_dbq.execution import Execution
@@ -292,6 +292,54 @@ class TestBatches:
         first = worker.batch.start()
         assert first is not None
         assert first.row.priority == 5
+
+
+@pytest.mark.django_db(transaction=True)
+class TestOutcomes:
+    """They are written with the next claim, in one transaction, if that is not long to come."""
+
+    @pytest.fixture
+    def now(self) -> list[float]:
+        return [1000.0]
+
+    @pytest.fixture
+    def worker(self, now: list[float]) -> Worker:
+        for number in range(12):
+            note(str(number))
+        worker = Worker(
+            queues=["default"], using="default", limits=Limits(rate=0), clock=lambda: now[0]
+        )
+        worker.dispatcher._size.size = worker.dispatcher._size.largest = 10
+        worker.dispatcher.turn()
+        assert worker.batch.unstarted == 11
+        return worker
+
+    def run_one(self, worker: Worker) -> None:
+        held = worker.batch.start()
+        assert held is not None
+        worker.batch.end(Execution(held).run())
+
+    def test_wait_for_a_claim_that_will_soon_be_due(self, worker: Worker) -> None:
+        self.run_one(worker)
+        worker.dispatcher.turn()
+        assert not Job.objects.filter(state="COMPLETE").exists()
+        for _ in range(3):
+            self.run_one(worker)
+        worker.dispatcher.turn()
+        assert Job.objects.filter(state="COMPLETE").count() == 4
+        assert worker.batch.unstarted == 8
+
+    def test_wait_no_longer_than_work_is_held_ahead(self, worker: Worker, now: list[float]) -> None:
+        self.run_one(worker)
+        now[0] += 1.1 * TARGET_SECONDS
+        worker.dispatcher.turn()
+        assert Job.objects.filter(state="COMPLETE").count() == 1
+
+    def test_do_not_wait_when_nothing_is_held_ahead(self, worker: Worker) -> None:
+        for _ in range(11):
+            self.run_one(worker)
+        worker.dispatcher.turn()
+        assert Job.objects.filter(state="COMPLETE").count() == 11
 
 
 class TestUnknownJobs:

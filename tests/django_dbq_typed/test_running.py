@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.db import connection
 from pydantic import BaseModel, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
@@ -94,6 +95,17 @@ def test_a_nan_in_the_place_of_a_none_fails_the_job_as_any_other() -> None:
 @job(name="replace")
 def replace(context: JobContext[Walk]) -> None:
     context.workspace = {"steps": []}  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("stored", [None, "null"])
+def test_a_null_is_read_as_an_empty_workspace(stored: str | None) -> None:
+    """As it is for plain jobs: only a statement of somebody else's can write one."""
+    row = walk.enqueue(workspace=Walk(even=2))
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE django_dbq_job SET workspace = %s", [stored])
+    finished(row)
+    assert (row.state, row.workspace["steps"]) == ("COMPLETE", ["wandered", "home"])
+    assert row.workspace["even"] == 0
 
 
 def test_what_is_no_model_of_the_job_fails_it() -> None:

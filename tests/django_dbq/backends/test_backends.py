@@ -1,5 +1,7 @@
 """Each transition, on the backend of the database and on the portable one that defines it."""
 
+import copy
+import pickle
 import threading
 import uuid
 from collections.abc import Callable, Sequence
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 from django.db import connection, connections, transaction
 from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries
 
 from django_dbq.backends import Backend, Wanted, backend_for
 from django_dbq.claims import Claim, Outcome
@@ -129,6 +132,47 @@ class TestClaim:
 
 
 @pytest.mark.django_db
+class TestUnreadWorkspaces:
+    """The workspace of a claimed job is decoded when somebody asks for it, and not before."""
+
+    @pytest.fixture
+    def job(self) -> Job:
+        Job.objects.create(name="noop", workspace={"a": 1})
+        [(job, _)] = claim(backend_for("default"))
+        assert "workspace" not in vars(job)
+        return job
+
+    def test_are_no_deferred_columns(
+        self, job: Job, django_assert_num_queries: DjangoAssertNumQueries
+    ) -> None:
+        assert job.get_deferred_fields() == set()
+        with django_assert_num_queries(0):
+            assert job.workspace == {"a": 1}
+            assert job.workspace is job.workspace
+        assert job.unread_workspace is None
+
+    def test_are_read_anew_with_the_rest_of_the_row(self, job: Job) -> None:
+        Job.objects.update(workspace={"a": 2})
+        job.refresh_from_db()
+        assert job.workspace == {"a": 2}
+
+    def test_are_left_alone_by_save(self, job: Job) -> None:
+        Job.objects.update(workspace={"a": 2})
+        job.priority = 3
+        job.save()
+        assert Job.objects.values_list("workspace", "priority").get() == ({"a": 2}, 3)
+
+    @pytest.mark.parametrize("copied", [copy.copy, lambda job: pickle.loads(pickle.dumps(job))])
+    def test_are_there_in_a_copy(self, job: Job, copied: Callable[[Job], Job]) -> None:
+        assert copied(job).workspace == {"a": 1}
+
+    def test_can_be_replaced(self, job: Job) -> None:
+        job.workspace = {"b": 1}
+        assert job.workspace == {"b": 1}
+        assert job.unread_workspace is None
+
+
+@pytest.mark.django_db
 class TestFinish:
     def test_ends_the_claim(self, backend: Backend) -> None:
         Job.objects.create(name="noop", workspace={"a": 1})
@@ -192,6 +236,38 @@ class TestFinish:
         assert [job.attempts for job in of] == [1, 1, 0, 1]
         assert [job.finished is None for job in of] == [False, False, True, False]
         assert of[2].next_task == "tests.tasks.second"
+
+    def test_writes_many_that_differ_in_their_workspaces(self, backend: Backend) -> None:
+        """Among them one that is lost, one to be cancelled, and one whose priority differs too."""
+        Job.objects.bulk_enqueue(Job(name="three", workspace={"i": i}) for i in range(6))
+        held = [claim for _, claim in claim(backend)]
+        Job.objects.filter(pk=held[1].job_id).update(claim_token=uuid.uuid4())
+        Job.objects.filter(pk=held[2].job_id).update(cancel_requested=timezone.now())
+        later = timezone.now() + timedelta(days=1)
+        outcomes = [
+            Outcome(
+                claim=claim,
+                row=claim.row._replace(
+                    state="READY",
+                    next_task="tests.tasks.second",
+                    workspace=f'{{"i": {10 * i}, "text": "\\u00e9 \\"{{"}}',
+                    run_after=later,
+                    priority=7 if i == 3 else 0,
+                ),
+                attempts=0,
+                edited=True,
+            )
+            for i, claim in enumerate(held)
+        ]
+        assert backend.finish(outcomes) == [outcomes[1]]
+        rows = {job.pk: job for job in Job.objects.all()}
+        of = [rows[claim.job_id] for claim in held]
+        assert [job.workspace["i"] for job in of] == [0, 1, 20, 30, 40, 50]
+        assert of[0].workspace["text"] == 'é "{'
+        assert [job.state for job in of] == ["READY", "PROCESSING", *4 * ["READY"]]
+        assert [job.run_after for job in of] == [later, None, None, *3 * [later]]
+        assert [job.parked for job in of] == [job.run_after for job in of]
+        assert [job.priority for job in of] == [0, 0, 0, 7, 0, 0]
 
     def test_changes_nothing_that_is_no_longer_ours(self, backend: Backend) -> None:
         Job.objects.bulk_enqueue(Job(name="noop") for _ in range(3))
