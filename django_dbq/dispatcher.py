@@ -195,7 +195,10 @@ class Dispatcher:
             until = min(until, max(now, self._last_claim + self.limits.rate))
         seconds = None if until == math.inf else max(0, until - now)
         if has_room:
-            self._promising |= self.wakeup.wait(seconds)
+            if self.wakeup.wait(seconds):
+                self._promising = True
+                # What we were told of is new. Whether others have become due is seen behind it.
+                self._next_promotion = max(self._next_promotion, self._next_look)
         else:
             self.bell.wait(seconds)
 

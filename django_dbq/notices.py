@@ -9,6 +9,9 @@ CHANNEL = "django_dbq_job"
 #: Seconds between two notices of one process for a queue: NOTIFY makes commits wait for each other.
 NOTICE_INTERVAL = 0.2
 
+# A notice is worth nothing after a crash, so that its transaction need not wait for the disk.
+_NOTIFY = "SELECT set_config('synchronous_commit', 'off', true), pg_notify(%s, %s)"
+
 _last: dict[tuple[str, str], float] = {}
 
 
@@ -37,4 +40,4 @@ def _notify(queue: str, using: str) -> None:
     if now - _last.get((using, queue), float("-inf")) >= NOTICE_INTERVAL:
         _last[using, queue] = now
         with connections[using].cursor() as cursor:
-            cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, queue])
+            cursor.execute(_NOTIFY, [CHANNEL, queue])

@@ -71,6 +71,15 @@ class TestNotices:
             job = Job.objects.create(name="noop", queue_name="x" * 255)
         assert told() == [job.queue_name]
 
+    def test_wait_for_no_disk_and_leave_others_waiting_for_it(self, told: Told) -> None:
+        with CaptureQueriesContext(connection) as queries:
+            Job.objects.create(name="noop")
+        [notice] = [query["sql"] for query in queries if "pg_notify" in query["sql"]]
+        assert "'synchronous_commit', 'off'" in notice
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW synchronous_commit")
+            assert cursor.fetchone() == ("on",)
+
     def test_are_sent_at_commit(self, told: Told) -> None:
         with transaction.atomic():
             with transaction.atomic():

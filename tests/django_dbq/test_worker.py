@@ -342,6 +342,33 @@ class TestOutcomes:
         assert Job.objects.filter(state="COMPLETE").count() == 11
 
 
+@pytest.mark.django_db(transaction=True)
+class TestWakeUps:
+    def test_what_was_told_of_is_claimed_before_a_look_at_what_has_become_due(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        now = [1000.0]
+        worker = Worker(
+            queues=["default"], using="default", limits=Limits(rate=0), clock=lambda: now[0]
+        )
+        dispatcher, calls, told = worker.dispatcher, list[str](), [True]
+        monkeypatch.setattr(dispatcher.backend, "promote", lambda: calls.append("promote"))
+        monkeypatch.setattr(dispatcher.backend, "claim", lambda wanted: calls.append("claim") or [])
+        monkeypatch.setattr(dispatcher.wakeup, "wait", lambda seconds: told[0])
+        dispatcher.turn()
+        assert calls == ["promote", "claim", "promote"]
+        calls.clear()
+        dispatcher.wait()
+        dispatcher.turn()
+        assert calls == ["claim", "promote"]
+        calls.clear()
+        told[0] = False
+        now[0] += 60
+        dispatcher.wait()
+        dispatcher.turn()
+        assert calls == ["promote", "claim", "promote"]
+
+
 class TestUnknownJobs:
     def test_are_warned_of_once(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
