@@ -17,6 +17,8 @@ from django_dbq.models import Job
 TARGET_SECONDS = 0.03
 #: Jobs that a worker holds ahead, however quick they are.
 LARGEST_BATCH = 2000
+#: Characters of workspaces that a worker holds ahead, as text, however quick the jobs are.
+LARGEST_WEIGHT = 16 * 1024 * 1024
 #: Seconds that a suspect waits for others to end, or others for it, before they run side by side.
 ISOLATION_SECONDS = 30
 
@@ -306,7 +308,7 @@ class Batch:
 
 
 class BatchSize:
-    """How many jobs to hold ahead, from how long their tasks have taken.
+    """How many jobs to hold ahead, from how long their tasks have taken, and how large they are.
 
     It starts with none, at most doubles, and falls at once: a job that waits behind a slow task
     waits in vain.
@@ -315,8 +317,15 @@ class BatchSize:
     def __init__(self, largest: int = LARGEST_BATCH) -> None:
         self.largest = largest
         self.size = 0
+        #: Characters of a workspace, on average, of the last jobs that were claimed.
+        self.weight = 0.0
 
     def adapt(self, pace: float, *, threads: int) -> None:
         """Follow the seconds that a task took on average, of the batch that ended."""
         fitting = int(threads * TARGET_SECONDS / pace) if pace > 0 else self.largest
-        self.size = min(fitting, self.size * 2 + 1, self.largest)
+        affordable = int(LARGEST_WEIGHT / self.weight) if self.weight else self.largest
+        self.size = min(fitting, affordable, self.size * 2 + 1, self.largest)
+
+    def weigh(self, claims: Sequence[Claim]) -> None:
+        """Take note of how large the jobs are that were claimed; there is at least one."""
+        self.weight = sum([len(claim.row.workspace) for claim in claims]) / len(claims)

@@ -255,6 +255,7 @@ class Dispatcher:
         self._promising = len(claimed) == room
         if claimed:
             self._last_claim = self.clock()
+            self._size.weigh(claimed)
             self._hold(claimed, asked=asked)
         else:
             self.known.warn_of_others()

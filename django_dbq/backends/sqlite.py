@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, tzinfo
 from typing import Any
 
-from django.db import transaction
+from django.db import DataError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.utils import timezone
@@ -19,8 +19,7 @@ from django_dbq.models import Job
 from django_dbq.parking import parked_until
 
 # Which due jobs of one queue come next, and now are this worker's?
-# What had ended, and was set back by somebody, begins anew. The times come as text, which is sooner
-# read here than by Django's converters.
+# What had ended, and was set back by somebody, begins anew.
 CLAIM = """
 UPDATE django_dbq_job
    SET state = 'PROCESSING', claim_token = ?, worker = ?,
@@ -34,10 +33,20 @@ UPDATE django_dbq_job
           AND name IN (SELECT value FROM json_each(?))
         ORDER BY priority DESC, created
         LIMIT ?)
-RETURNING id, CAST(created AS TEXT), CAST(modified AS TEXT), name, next_task, workspace,
-          queue_name, priority, CAST(run_after AS TEXT), attempts, losses, error, version,
-          CAST(cancel_requested AS TEXT), dedupe_key
 """
+
+# Which jobs were those?
+# Whatever somebody has stored, it comes as text, of which any can be in JSON.
+_CLAIMED = """
+SELECT json_array(
+       CAST(id AS TEXT), CAST(created AS TEXT), NULL, CAST(name AS TEXT), CAST(next_task AS TEXT),
+       CAST(workspace AS TEXT), CAST(queue_name AS TEXT), CAST(priority AS INTEGER),
+       CAST(run_after AS TEXT), attempts, losses, CAST(error AS TEXT), CAST(version AS INTEGER),
+       CAST(cancel_requested AS TEXT), CAST(dedupe_key AS TEXT)) AS job
+  FROM django_dbq_job
+ WHERE worker = ? AND started = ? AND claim_token = ?
+"""
+_CLAIMED_AS_ONE = f"SELECT json_group_array(json(job)) FROM ({_CLAIMED})"  # noqa: S608 - of our own
 
 # How did these jobs end, all in the same way, as far as they are still ours?
 _FINISH_ALIKE = """
@@ -108,15 +117,32 @@ class SQLiteBackend(Backend):
 
     def _claim_queue(self, queue: str, wanted: Wanted) -> list[Claim]:
         token = uuid.uuid4()
-        now = self._now()
+        started = timezone.now()
+        now = self._time(started)
         worker, limit = wanted.worker, wanted.limit
         listed = json.dumps(wanted.names)
-        rows = self._execute(
-            CLAIM, [token.hex, worker.hex, now, now, queue, now, listed, limit]
-        ).fetchall()
+        claim = [token.hex, worker.hex, now, now, queue, now, listed, limit]
+        if not self._execute(CLAIM, claim).rowcount:
+            return []
         zone = self.connection.timezone
-        rows = [_as_python(row, zone) for row in rows]
+        claimed = self._claimed([worker.hex, now, token.hex])
+        rows = [_as_python(row, started, zone) for row in claimed]
         return claims_of(rows, using=self.using, token=token, worker=worker)
+
+    def _claimed(self, parameters: Sequence[object]) -> list[list[Any]]:
+        """Return the rows of a claim: as one document, unless that is longer than SQLite allows.
+
+        The driver lets go of the interpreter for each row, and then waits for its turn behind the
+        tasks.
+        """
+        rows: list[list[Any]]
+        try:
+            [document] = self._execute(_CLAIMED_AS_ONE, parameters).fetchone()
+        except DataError:
+            rows = [json.loads(row) for (row,) in self._execute(_CLAIMED, parameters).fetchall()]
+        else:
+            rows = json.loads(document)
+        return rows
 
     def _finish_alike(self, group: Sequence[Outcome]) -> bool:
         """Write outcomes of which only the job differs: all of them, or else none."""
@@ -161,14 +187,14 @@ class SQLiteBackend(Backend):
             return cursor
 
 
-def _as_python(row: Sequence[Any], zone: tzinfo | None) -> list[Any]:
+def _as_python(values: list[Any], started: datetime, zone: tzinfo | None) -> list[Any]:
     """Return a row as Django would read it."""
-    values = list(row)
-    values[0] = uuid.UUID(values[0])
-    for position in (2, 1, 8, 13):  # modified, created, run_after, cancel_requested
+    values[0] = uuid.UUID(int=int(values[0], 16))  # half as long as from text
+    values[2] = started
+    for position in (1, 8, 13):  # created, run_after, cancel_requested
         if (text := values[position]) is not None:
             values[position] = _as_time(text, zone)
-    values[1] = values[1] or values[2]
+    values[1] = values[1] or started
     return values
 
 

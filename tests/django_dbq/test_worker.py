@@ -5,6 +5,7 @@ import re
 import signal
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +19,7 @@ from pytest_django import Settings
 
 from django_dbq.backends import LostJobs, Wanted, backend_for
 from django_dbq.batch import LARGEST_BATCH, TARGET_SECONDS, BatchSize
-from django_dbq.claims import Outcome
+from django_dbq.claims import Claim, Outcome
 from django_dbq.clock import elapsed
 from django_dbq.execution import Execution
 from django_dbq.limits import Limits, Tally
@@ -212,6 +213,7 @@ def count_claims(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return limits
 
 
+@pytest.mark.django_db
 class TestBatchSize:
     def test_follows_the_pace_of_the_tasks(self) -> None:
         size = BatchSize()
@@ -229,6 +231,15 @@ class TestBatchSize:
         for _ in range(20):
             size.adapt(0.01, threads=20)
         assert size.size == 60
+
+    def test_is_smaller_where_workspaces_are_large(self) -> None:
+        Job.objects.create(name="noop", workspace={"text": "x" * 1024 * 1024})
+        claims = backend_for("default").claim(Wanted(["default"], ["noop"], 1, uuid.uuid4()))
+        size = BatchSize()
+        size.weigh(claims)
+        for _ in range(20):
+            size.adapt(0.0, threads=1)
+        assert size.size == 15
 
 
 @pytest.mark.django_db(transaction=True)
@@ -352,8 +363,13 @@ class TestWakeUps:
             queues=["default"], using="default", limits=Limits(rate=0), clock=lambda: now[0]
         )
         dispatcher, calls, told = worker.dispatcher, list[str](), [True]
+
+        def claim(wanted: Wanted) -> list[Claim]:
+            calls.append("claim")
+            return []
+
         monkeypatch.setattr(dispatcher.backend, "promote", lambda: calls.append("promote"))
-        monkeypatch.setattr(dispatcher.backend, "claim", lambda wanted: calls.append("claim") or [])
+        monkeypatch.setattr(dispatcher.backend, "claim", claim)
         monkeypatch.setattr(dispatcher.wakeup, "wait", lambda seconds: told[0])
         dispatcher.turn()
         assert calls == ["promote", "claim", "promote"]

@@ -102,6 +102,16 @@ class SQLite(Server):
 
     name = "sqlite"
 
+    @contextmanager
+    def fillable(self) -> Iterator[Ballast]:
+        # Room within the file and its log would do for long, however full the disk is.
+        with super().fillable() as ballast:
+            with connection.cursor() as cursor:
+                cursor.execute("VACUUM")
+                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                cursor.fetchall()
+            yield ballast
+
 
 class PostgreSQL(Server):
     """The server that ``tests.databases`` starts, by its pg_ctl."""

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import sqlite3
 import threading
 import uuid
 from collections.abc import Callable, Sequence
@@ -129,6 +130,20 @@ class TestClaim:
         finally:
             post_init.disconnect(receive, sender=Job)
         assert job in seen
+
+
+@pytest.mark.django_db
+@pytest.mark.skipif("connection.vendor != 'sqlite'", reason="about SQLite's one document")
+def test_a_claim_that_is_too_long_for_one_document_is_read_in_rows() -> None:
+    Job.objects.bulk_enqueue(Job(name="noop", workspace={"text": "x" * 500}) for _ in range(100))
+    raw = connection.connection
+    limit = raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10_000)
+    try:
+        claimed = claim(backend_for("default"), limit=100)
+    finally:
+        raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, limit)
+    assert {len(job.workspace["text"]) for job, _ in claimed} == {500}
+    assert len({job.pk for job, _ in claimed}) == 100
 
 
 @pytest.mark.django_db
