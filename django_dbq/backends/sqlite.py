@@ -19,7 +19,8 @@ from django_dbq.models import Job
 from django_dbq.parking import parked_until
 
 # Which due jobs of one queue come next, and now are this worker's?
-# What had ended, and was set back by somebody, begins anew.
+# What had ended, and was set back by somebody, begins anew. By the number of the row, which is the
+# place where it stands, while an id would have to be looked up.
 CLAIM = """
 UPDATE django_dbq_job
    SET state = 'PROCESSING', claim_token = ?, worker = ?,
@@ -27,8 +28,8 @@ UPDATE django_dbq_job
        losses = CASE WHEN finished IS NULL THEN losses ELSE 0 END,
        cancel_requested = CASE WHEN finished IS NULL THEN cancel_requested END,
        started = ?, modified = ?, finished = NULL, parked = NULL
- WHERE id IN (
-       SELECT id FROM django_dbq_job
+ WHERE rowid IN (
+       SELECT rowid FROM django_dbq_job
         WHERE claimable = 1 AND queue_name = ? AND (run_after IS NULL OR run_after <= ?)
           AND name IN (SELECT value FROM json_each(?))
         ORDER BY priority DESC, created
