@@ -317,7 +317,7 @@ class BatchSize:
     def __init__(self, largest: int = LARGEST_BATCH) -> None:
         self.largest = largest
         self.size = 0
-        #: Characters of a workspace, on average, of the last jobs that were claimed.
+        #: Characters of a workspace, on average, of the jobs that were claimed; it falls slowly.
         self.weight = 0.0
 
     def adapt(self, pace: float, *, threads: int) -> None:
@@ -327,5 +327,10 @@ class BatchSize:
         self.size = min(fitting, affordable, self.size * 2 + 1, self.largest)
 
     def weigh(self, claims: Sequence[Claim]) -> None:
-        """Take note of how large the jobs are that were claimed; there is at least one."""
-        self.weight = sum([len(claim.row.workspace) for claim in claims]) / len(claims)
+        """Take note of how large the jobs are that were claimed; there is at least one.
+
+        It says how many of their like there may be next time: the first large ones come as many as
+        small ones would.
+        """
+        average = sum([len(claim.row.workspace) for claim in claims]) / len(claims)
+        self.weight = max(average, 0.9 * self.weight)

@@ -198,7 +198,8 @@ class Dispatcher:
             if self.wakeup.wait(seconds):
                 self._promising = True
                 # What we were told of is new. Whether others have become due is seen behind it.
-                self._next_promotion = max(self._next_promotion, self._next_look)
+                soon = min(self._next_look, self.clock() + PROMOTE_INTERVAL)
+                self._next_promotion = max(self._next_promotion, soon)
         else:
             self.bell.wait(seconds)
 

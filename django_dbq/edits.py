@@ -11,11 +11,7 @@ from django_dbq.models import Job
 from django_dbq.workspace import decode_workspace, encode_workspace, unstorable
 
 #: What is to be cleaned, with its place among the values.
-_COLUMNS = [
-    (position, name)
-    for position, name in enumerate(JobValues._fields)
-    if name not in ("workspace", "version")
-]
+_COLUMNS = [pair for pair in enumerate(JobValues._fields) if pair[1] != "workspace"]
 
 
 def accept_edits(job: Job, last: JobValues) -> JobValues:

@@ -67,7 +67,7 @@ def _as_we_write_it(stored: str) -> str:
 
 def text_of_row(column: str | None) -> str:
     """Return a row's workspace; a NULL, which a plain INSERT can write, is an empty one."""
-    return "{}" if column is None or column == "null" else column
+    return "{}" if column is None or column.strip() == "null" else column
 
 
 def decode_workspace(text: str) -> Any:
@@ -79,10 +79,13 @@ class WorkspaceAttribute(DeferredAttribute):
     """Decodes the workspace of a claimed job when it is asked for, which many a task never does."""
 
     def __get__(self, instance: Any, cls: Any = None) -> Any:
-        if instance is None or (text := instance.unread_workspace) is None:
+        # Migrations and other models have the field too, and no claims.
+        text = getattr(instance, "unread_workspace", None)
+        if instance is None or text is None:
             return super().__get__(instance, cls)
-        workspace = vars(instance)[self.field.attname] = decode_workspace(text)
-        return workspace
+        # One for all threads that ask at the same time: what each changes is to be kept.
+        values: dict[str, Any] = vars(instance)
+        return values.setdefault(self.field.attname, decode_workspace(text))
 
 
 class WorkspaceField(models.JSONField):

@@ -192,6 +192,10 @@ def write_huge_priority(job: Job) -> None:
     job.priority = 1_000_000
 
 
+def write_nonsense_version(job: Job) -> None:
+    vars(job)["version"] = [1]
+
+
 def write_long_queue_name(job: Job) -> None:
     job.queue_name = "q" * 300
 

@@ -311,7 +311,10 @@ def alike(outcomes: Iterable[Outcome]) -> tuple[list[list[Outcome]], list[Outcom
 
 
 def edited_alike(outcomes: Iterable[Outcome]) -> tuple[list[list[Outcome]], list[Outcome]]:
-    """Return the groups of edited outcomes that differ in the job and the workspace, and others."""
+    """Return the groups of edited outcomes that differ in the job and the workspace, and others.
+
+    One that is like no other is among the others.
+    """
     groups: dict[object, list[Outcome]] = {}
     others: list[Outcome] = []
     for outcome in outcomes:
@@ -322,4 +325,5 @@ def edited_alike(outcomes: Iterable[Outcome]) -> tuple[list[list[Outcome]], list
             state, next_task, _, *rest = row
             key = (id(claim.token), state, next_task, attempts, losses, *rest)
             groups.setdefault(key, []).append(outcome)
-    return list(groups.values()), others
+    others += [group[0] for group in groups.values() if len(group) == 1]
+    return [group for group in groups.values() if len(group) > 1], others

@@ -3,9 +3,10 @@
 import importlib
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime, tzinfo
+from itertools import chain
 from typing import Any, LiteralString, NamedTuple
 
 from django.db import transaction
@@ -143,6 +144,9 @@ SELECT (SELECT count(*) FROM promoted),
        EXTRACT(EPOCH FROM (SELECT min(parked) FROM django_dbq_job) - STATEMENT_TIMESTAMP())::float8
 """
 
+#: Characters of workspaces in one document, which PostgreSQL holds in memory, some times over.
+LARGEST_DOCUMENT = 16 * 1024 * 1024
+
 Row = Sequence[Any]
 
 
@@ -247,7 +251,7 @@ def _finish(outcomes: Sequence[Outcome]) -> list[Statement]:
         values = [_ids(group), row.state, row.next_task, attempts, losses, ended, claim.token]
         statements.append(Statement(_FINISH_ALIKE, values))
     edited, others = edited_alike(others)
-    for group in edited:
+    for group in chain.from_iterable(map(_parts, edited)):
         claim, row, attempts, losses, *_ = group[0]
         workspaces = "[" + ",".join([outcome.row.workspace for outcome in group]) + "]"
         ended = row.state in Job.FINISHED
@@ -255,11 +259,25 @@ def _finish(outcomes: Sequence[Outcome]) -> list[Statement]:
         values = [_ids(group), workspaces, row.state, row.next_task, attempts, losses, ended]
         values += [row.priority, row.run_after, parked, row.queue_name, row.version, claim.token]
         statements.append(Statement(FINISH_EDITED, values))
-    if others:
+    for part in _parts(others):
         # As one document, since an array for each column takes ten times as long to make.
-        document = json.dumps([_record(outcome) for outcome in others])
+        document = json.dumps([_record(outcome) for outcome in part])
         statements.append(Statement(FINISH, [document, name_of_this_process()]))
     return statements
+
+
+def _parts(outcomes: Iterable[Outcome]) -> Iterator[list[Outcome]]:
+    """Yield the outcomes in parts whose workspaces fit into a document."""
+    part: list[Outcome] = []
+    size = 0
+    for outcome in outcomes:
+        if part and size + len(outcome.row.workspace) > LARGEST_DOCUMENT:
+            yield part
+            part, size = [], 0
+        part.append(outcome)
+        size += len(outcome.row.workspace)
+    if part:
+        yield part
 
 
 def _ids(outcomes: Sequence[Outcome]) -> str:

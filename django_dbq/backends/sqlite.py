@@ -37,17 +37,21 @@ UPDATE django_dbq_job
 """
 
 # Which jobs were those?
-# Whatever somebody has stored, it comes as text, of which any can be in JSON.
+# Whatever somebody has stored, it comes as text or a number that JSON can have, and as bytes: one
+# row that is not in order must not keep a worker from all others.
 _CLAIMED = """
-SELECT json_array(
+SELECT CAST(json_array(
        CAST(id AS TEXT), CAST(created AS TEXT), NULL, CAST(name AS TEXT), CAST(next_task AS TEXT),
        CAST(workspace AS TEXT), CAST(queue_name AS TEXT), CAST(priority AS INTEGER),
-       CAST(run_after AS TEXT), attempts, losses, CAST(error AS TEXT), CAST(version AS INTEGER),
-       CAST(cancel_requested AS TEXT), CAST(dedupe_key AS TEXT)) AS job
+       CAST(run_after AS TEXT), CAST(attempts AS INTEGER), CAST(losses AS INTEGER),
+       CAST(error AS TEXT), CAST(version AS INTEGER), CAST(cancel_requested AS TEXT),
+       CAST(dedupe_key AS TEXT)) AS BLOB) AS job
   FROM django_dbq_job
  WHERE worker = ? AND started = ? AND claim_token = ?
 """
-_CLAIMED_AS_ONE = f"SELECT json_group_array(json(job)) FROM ({_CLAIMED})"  # noqa: S608 - of our own
+_CLAIMED_AS_ONE = f"""
+SELECT CAST(json_group_array(json(CAST(job AS TEXT))) AS BLOB) FROM ({_CLAIMED})
+"""  # noqa: S608 - of our own
 
 # How did these jobs end, all in the same way, as far as they are still ours?
 _FINISH_ALIKE = """
@@ -123,10 +127,11 @@ class SQLiteBackend(Backend):
         worker, limit = wanted.worker, wanted.limit
         listed = json.dumps(wanted.names)
         claim = [token.hex, worker.hex, now, now, queue, now, listed, limit]
-        if not self._execute(CLAIM, claim).rowcount:
-            return []
+        with transaction.atomic(using=self.using):
+            if not self._execute(CLAIM, claim).rowcount:
+                return []
+            claimed = self._claimed([worker.hex, now, token.hex])
         zone = self.connection.timezone
-        claimed = self._claimed([worker.hex, now, token.hex])
         rows = [_as_python(row, started, zone) for row in claimed]
         return claims_of(rows, using=self.using, token=token, worker=worker)
 
@@ -138,12 +143,18 @@ class SQLiteBackend(Backend):
         """
         rows: list[list[Any]]
         try:
-            [document] = self._execute(_CLAIMED_AS_ONE, parameters).fetchone()
+            [document] = self._documents(_CLAIMED_AS_ONE, parameters)
         except DataError:
-            rows = [json.loads(row) for (row,) in self._execute(_CLAIMED, parameters).fetchall()]
+            rows = [json.loads(document) for document in self._documents(_CLAIMED, parameters)]
         else:
             rows = json.loads(document)
         return rows
+
+    def _documents(self, statement: str, parameters: Sequence[object]) -> list[str]:
+        """Return the one column of a statement's rows; what in it is no text is replaced."""
+        with self.connection.wrap_database_errors:
+            rows = self._execute(statement, parameters).fetchall()
+        return [document.decode(errors="replace") for (document,) in rows]
 
     def _finish_alike(self, group: Sequence[Outcome]) -> bool:
         """Write outcomes of which only the job differs: all of them, or else none."""
@@ -190,7 +201,7 @@ class SQLiteBackend(Backend):
 
 def _as_python(values: list[Any], started: datetime, zone: tzinfo | None) -> list[Any]:
     """Return a row as Django would read it."""
-    values[0] = uuid.UUID(int=int(values[0], 16))  # half as long as from text
+    values[0] = uuid.UUID(values[0])
     values[2] = started
     for position in (1, 8, 13):  # created, run_after, cancel_requested
         if (text := values[position]) is not None:

@@ -184,6 +184,8 @@ class Job(models.Model):
         """
         save = partial(super().save, force_insert=force_insert, force_update=force_update)
         if not self._state.adding:
+            if update_fields is None and self.unread_workspace is not None:
+                self.workspace  # noqa: B018 - or Django would take it for one that was not loaded
             save(using=using, update_fields=update_fields)
             return
         using = using or router.db_for_write(type(self), instance=self)

@@ -208,7 +208,9 @@ class TestFailure:
         following.refresh_from_db()
         assert following.state == Job.STATES.COMPLETE
 
-    @pytest.mark.parametrize("task", ["write_huge_priority", "write_long_queue_name"])
+    @pytest.mark.parametrize(
+        "task", ["write_huge_priority", "write_long_queue_name", "write_nonsense_version"]
+    )
     def test_a_column_set_to_nonsense_fails_the_job_and_keeps_the_rest(
         self, run: Run, task: str
     ) -> None:

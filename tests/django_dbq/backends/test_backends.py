@@ -1,6 +1,7 @@
 """Each transition, on the backend of the database and on the portable one that defines it."""
 
 import copy
+import json
 import pickle
 import sqlite3
 import threading
@@ -11,10 +12,12 @@ from typing import Any
 
 import pytest
 from django.db import connection, connections, transaction
+from django.db.migrations.loader import MigrationLoader
+from django.db.models.signals import post_save
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from django_dbq.backends import Backend, Wanted, backend_for
+from django_dbq.backends import Backend, Wanted, backend_for, postgresql
 from django_dbq.claims import Claim, Outcome
 from django_dbq.execution import release
 from django_dbq.models import Job
@@ -147,6 +150,34 @@ def test_a_claim_that_is_too_long_for_one_document_is_read_in_rows() -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.skipif("connection.vendor != 'sqlite'", reason="the others refuse such values")
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "id = substr(id, 1, 8) || '-' || substr(id, 9, 4) || '-' || substr(id, 13)",
+        "workspace = X'22FF22'",
+        "error = X'FF'",
+        "dedupe_key = X'FF'",
+        "losses = X'00'",
+        "losses = 9e999",
+        "attempts = 9e999",
+        "priority = 'high'",
+        "workspace = ' null '",
+    ],
+)
+def test_a_row_that_is_not_in_order_keeps_no_other_from_being_claimed(odd: str) -> None:
+    Job.objects.bulk_enqueue(Job(name="noop") for _ in range(3))
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA ignore_check_constraints = ON")
+        cursor.execute(
+            f"UPDATE django_dbq_job SET {odd}"
+            " WHERE id = (SELECT id FROM django_dbq_job ORDER BY id LIMIT 1)"
+        )
+        cursor.execute("PRAGMA ignore_check_constraints = OFF")
+    assert len(backend_for("default").claim(Wanted(["default"], ["noop"], 9, WORKER))) == 3
+
+
+@pytest.mark.django_db
 class TestUnreadWorkspaces:
     """The workspace of a claimed job is decoded when somebody asks for it, and not before."""
 
@@ -171,11 +202,46 @@ class TestUnreadWorkspaces:
         job.refresh_from_db()
         assert job.workspace == {"a": 2}
 
-    def test_are_left_alone_by_save(self, job: Job) -> None:
+    def test_are_saved_like_any_column(self, job: Job) -> None:
         Job.objects.update(workspace={"a": 2})
-        job.priority = 3
-        job.save()
-        assert Job.objects.values_list("workspace", "priority").get() == ({"a": 2}, 3)
+        seen: list[object] = []
+
+        def receive(update_fields: object, **_: object) -> None:
+            seen.append(update_fields)
+
+        post_save.connect(receive, sender=Job)
+        try:
+            job.save()
+        finally:
+            post_save.disconnect(receive, sender=Job)
+        assert seen == [None]
+        assert Job.objects.get().workspace == {"a": 1}
+
+    def test_are_one_for_all_threads(self, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+        barrier = threading.Barrier(4)
+
+        def decode(text: str) -> Any:
+            barrier.wait(10)
+            return json.loads(text)
+
+        monkeypatch.setattr("django_dbq.workspace.decode_workspace", decode)
+
+        def add(key: str) -> None:
+            job.workspace[key] = 1
+
+        threads = [threading.Thread(target=add, args=[key]) for key in "bcde"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert job.workspace == dict.fromkeys("abcde", 1)
+
+    def test_are_nothing_that_a_model_of_a_migration_has(self) -> None:
+        """It has the field, and none of our methods."""
+        Job.objects.create(name="noop", workspace={"a": 1})
+        state = MigrationLoader(connection).project_state()
+        historical: Any = state.apps.get_model("django_dbq", "Job")
+        assert historical.objects.only("name").get().workspace == {"a": 1}
 
     @pytest.mark.parametrize("copied", [copy.copy, lambda job: pickle.loads(pickle.dumps(job))])
     def test_are_there_in_a_copy(self, job: Job, copied: Callable[[Job], Job]) -> None:
@@ -316,6 +382,39 @@ class TestFinish:
             job.workspace["touched"] = True
             assert backend.finish([release(held)]) == []
         assert list(Job.objects.order_by("pk").values(*columns)) == before
+
+
+@pytest.mark.django_db
+class TestStatements:
+    """How many PostgreSQL gets for the outcomes of a batch."""
+
+    def edited(self, workspaces: Sequence[str], **changes: Callable[[int], Any]) -> list[Outcome]:
+        Job.objects.bulk_enqueue(Job(name="noop") for _ in workspaces)
+        held = [claim for _, claim in claim(backend_for("default"))]
+        return [
+            complete(
+                claim,
+                workspace=workspace,
+                **{name: change(number) for name, change in changes.items()},
+            )
+            for number, (claim, workspace) in enumerate(zip(held, workspaces, strict=True))
+        ]
+
+    def test_is_one_if_they_differ_in_their_workspaces(self) -> None:
+        [statement] = postgresql._finish(self.edited(["1", "2", "3"]))
+        assert statement.text is postgresql.FINISH_EDITED
+
+    def test_is_one_if_they_differ_in_more(self) -> None:
+        [statement] = postgresql._finish(self.edited(["1", "2", "3"], priority=lambda i: i))
+        assert statement.text is postgresql.FINISH
+
+    @pytest.mark.parametrize("priority", [lambda i: 0, lambda i: i])
+    def test_are_more_if_the_workspaces_are_large(
+        self, monkeypatch: pytest.MonkeyPatch, priority: Callable[[int], int]
+    ) -> None:
+        monkeypatch.setattr(postgresql, "LARGEST_DOCUMENT", 25)
+        outcomes = self.edited(5 * ["1234567890"], priority=priority)
+        assert len(postgresql._finish(outcomes)) == 3
 
 
 @pytest.mark.django_db
