@@ -5,7 +5,7 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -84,7 +84,7 @@ class WorkspaceAttribute(DeferredAttribute):
         if instance is None or text is None:
             return super().__get__(instance, cls)
         # One for all threads that ask at the same time: what each changes is to be kept.
-        values: dict[str, Any] = vars(instance)
+        values = cast("dict[str, Any]", vars(instance))
         return values.setdefault(self.field.attname, decode_workspace(text))
 
 

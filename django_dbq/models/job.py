@@ -291,12 +291,7 @@ class Job(models.Model):
         """
         spec = registry.get(self.name)
         self.next_task = self.next_task or spec.tasks[0]
-        if self.queue_name == DEFAULT_QUEUE and "queue_name" not in self._given:
-            self.queue_name = spec.queue
-        if self.priority == DEFAULT_PRIORITY and "priority" not in self._given:
-            self.priority = spec.priority
-        self.version = spec.version
-        self._check_workspace(spec)
+        self._apply(spec)
         # SQLite would take it, and the other databases would not.
         if len(self.queue_name) > NAME_LENGTH:
             raise ValueError(
@@ -309,12 +304,11 @@ class Job(models.Model):
         return self
 
     def apply_rules(self) -> None:
-        """Validate the workspace and note its version, if the job is known and has such rules."""
+        """Do what a typed job wants of any new row; nothing if the job is not known, or is plain."""
         with suppress(UnknownJob, InvalidJob):
             spec = registry.get(self.name)
             if spec.workspace is not None:
-                self.version = spec.version
-                self._check_workspace(spec)
+                self._apply(spec)
 
     def run_creation_hook(self, using: str) -> None:
         """Run the creation hook, if there is one, and save what it changed on the job."""
@@ -327,6 +321,15 @@ class Job(models.Model):
         after = self.editable_values()
         if changed := [name for name in after if after[name] != before[name]]:
             self.save(using=using, update_fields=[*changed, "modified"])
+
+    def _apply(self, spec: JobSpec) -> None:
+        """Take the job's queue, priority and version, and bring the workspace in order."""
+        if self.queue_name == DEFAULT_QUEUE and "queue_name" not in self._given:
+            self.queue_name = spec.queue
+        if self.priority == DEFAULT_PRIORITY and "priority" not in self._given:
+            self.priority = spec.priority
+        self.version = spec.version
+        self._check_workspace(spec)
 
     def _check_workspace(self, spec: JobSpec) -> None:
         """Bring the workspace in the form in which it is stored, or raise."""

@@ -64,9 +64,10 @@ class JobQuerySet(models.QuerySet["Job"]):
         )
 
     def bulk_create(self, objs: Iterable[Job], *args: Any, **kwargs: Any) -> list[Job]:
-        """Do what Django's does: no hooks, nor a first task; but workspaces with rules keep them.
+        """Do what Django's does: no hooks, nor a first task; but typed jobs are valid here too.
 
-        Raises what those rules raise, before anything is written.
+        They get the queue and priority of their definition, unless given. Raises what ``create``
+        does for a workspace that is not valid, before anything is written.
         """
         jobs = list(objs)
         for job in jobs:

@@ -169,6 +169,16 @@ class TestEnqueue:
             Job.objects.bulk_create([Job(name="post", next_task=task, workspace={})])
         assert Job.objects.count() == 1
 
+    def test_bulk_create_has_the_definitions_defaults_too(self) -> None:
+        Job.objects.bulk_create(
+            [
+                Job(name="welcome", workspace={"user_id": 1}),
+                Job(name="welcome", workspace={"user_id": 2}, queue_name="default", priority=0),
+            ]
+        )
+        rows = Job.objects.order_by("workspace__user_id").values_list("queue_name", "priority")
+        assert list(rows) == [("mail", 1), ("default", 0)]
+
     @pytest.mark.parametrize("value", [math.nan, b"x", {1}, date(2026, 1, 1), "\0", "\ud800"])
     def test_what_is_no_json_is_refused_as_for_plain_jobs(self, value: object) -> None:
         workspace = {"user_id": 1, "more": value}
