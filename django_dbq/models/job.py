@@ -304,7 +304,7 @@ class Job(models.Model):
         return self
 
     def apply_rules(self) -> None:
-        """Do what a typed job wants of any new row; nothing if the job is not known, or is plain."""
+        """Do what a typed job wants of any new row; nothing for one that is plain, or not known."""
         with suppress(UnknownJob, InvalidJob):
             spec = registry.get(self.name)
             if spec.workspace is not None:
