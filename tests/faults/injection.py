@@ -68,13 +68,15 @@ def _wrap_finish(point: str) -> None:
 
     from django_dbq.backends import backend_for
     from django_dbq.batch import Batch
+    from django_dbq.models import Job
 
     kind = type(backend_for("default"))
     end = Batch.end
 
     def wrapped(method: Callable[..., Any]) -> Callable[..., Any]:
         def crashing(self: Any, outcomes: Any, *args: Any) -> Any:
-            if not outcomes:
+            # What is handed back, as by a worker that was kept from starting it, is not at its end.
+            if not any(outcome.row.state in Job.FINISHED for outcome in outcomes):
                 return method(self, outcomes, *args)
             # Where the task is atomic its own transaction is around this, and ends in Batch.end.
             is_inner = connections[self.using].in_atomic_block
