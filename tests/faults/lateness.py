@@ -104,6 +104,8 @@ def _stop(victims: list[WorkerProcess], jobs: list[Job]) -> None:
     while True:
         for victim in victims:
             victim.signal(Signals.SIGSTOP)
+        # What they had sent by then the server carries out, and may take locks for it.
+        time.sleep(0.2)
         try:
             _wait_for_no_lock_long()
             unfinished.update(queue_name="healthy")
