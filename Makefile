@@ -25,7 +25,7 @@ demo: $(VENV)/.run-time ## index the standard library of this Python, as jobs
 test: $(VENV)/.development mysqlclient ## run the tests, on every database that is to be had
 	@$(BIN)/python -m tests.run $(ARGS)
 
-faults: $(VENV)/.development mysqlclient ## inject faults; ARGS=--long for all the figures (hours)
+faults: $(VENV)/.development mysqlclient ## inject faults; ARGS=--long for all the figures (40 minutes)
 	@$(BIN)/python -m tests.faults $(ARGS)
 
 check: $(VENV)/.development ## lint, format and types, without changing anything
