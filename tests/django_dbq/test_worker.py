@@ -260,6 +260,23 @@ class TestBatches:
         assert len(limits) < 60
         assert max(limits) > 100
 
+    def test_are_small_where_workspaces_are_large(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However quick the tasks are, which do not look at them."""
+        monkeypatch.setattr("django_dbq.batch.LARGEST_WEIGHT", 2500)
+        Job.objects.bulk_enqueue(
+            Job(name="noop", workspace={"text": "x" * 1000}) for _ in range(12)
+        )
+        worker = Worker(
+            queues=["default"], using="default", limits=Limits(rate=0), clock=lambda: 1000.0
+        )
+        sizes: list[int] = []
+        for _ in range(4):
+            worker.dispatcher.turn()
+            sizes.append(worker.dispatcher._size.size)
+            while held := worker.batch.start(wait=False):
+                worker.batch.end(Execution(held).run())
+        assert sizes == [0, 1, 2, 2]
+
     def test_what_a_slow_task_keeps_waiting_is_handed_back_as_it_was(
         self, events: list[str], tmp_path: Path
     ) -> None:

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import OperationalError, connection, connections, transaction
 from django.db.migrations.loader import MigrationLoader
 from django.db.models.signals import post_save
 from django.utils import timezone
@@ -175,6 +175,22 @@ def test_a_row_that_is_not_in_order_keeps_no_other_from_being_claimed(odd: str) 
         )
         cursor.execute("PRAGMA ignore_check_constraints = OFF")
     assert len(backend_for("default").claim(Wanted(["default"], ["noop"], 9, WORKER))) == 3
+
+
+@pytest.mark.django_db
+@pytest.mark.skipif("connection.vendor != 'sqlite'", reason="about SQLite's two statements")
+def test_a_claim_that_cannot_be_read_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = Job.objects.create(name="noop")
+    backend = backend_for("default")
+
+    def fail(parameters: object) -> list[list[Any]]:
+        raise OperationalError("disk I/O error")
+
+    monkeypatch.setattr(backend, "_claimed", fail)
+    with pytest.raises(OperationalError):
+        claim(backend)
+    job.refresh_from_db()
+    assert (job.state, job.claim_token, job.attempts) == ("NEW", None, 0)
 
 
 @pytest.mark.django_db
