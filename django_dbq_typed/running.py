@@ -11,6 +11,7 @@ from django_dbq.models import Job
 from django_dbq_typed import workspaces
 from django_dbq_typed.context import JobContext
 from django_dbq_typed.secrets import has_secrets
+from django_dbq_typed.workspaces import AsRead, as_read, has_changed
 
 if TYPE_CHECKING:
     from django_dbq_typed.definitions import JobDefinition
@@ -38,37 +39,43 @@ def as_engine_function(
 
     # Written out twice: a context manager for the two would take a microsecond of each step.
     def run(job: Job, *error: BaseException) -> None:
-        context = JobContext(workspace=definition.workspace_of(job), job=job)
-        before = workspaces.text_of(context.workspace)
+        workspace = definition.workspace_of(job)
+        before = as_read(workspace)
+        context = JobContext(workspace=workspace, job=job)
         try:
             function(context, *error)
         except BaseException as raised:
-            _write_back_after(raised, definition, context, before)
+            _write_back_after(raised, definition, context, workspace, before)
             if has_secrets(definition.model) and isinstance(raised, ValidationError):
                 raise _without_input(raised) from None
             raise
-        _write_back(definition, context, before)
+        _write_back(definition, context, workspace, before)
 
     async def run_later(job: Job, *error: BaseException) -> None:
-        context = JobContext(workspace=definition.workspace_of(job), job=job)
-        before = workspaces.text_of(context.workspace)
+        workspace = definition.workspace_of(job)
+        before = as_read(workspace)
+        context = JobContext(workspace=workspace, job=job)
         try:
             await function(context, *error)
         except BaseException as raised:
-            _write_back_after(raised, definition, context, before)
+            _write_back_after(raised, definition, context, workspace, before)
             if has_secrets(definition.model) and isinstance(raised, ValidationError):
                 raise _without_input(raised) from None
             raise
-        _write_back(definition, context, before)
+        _write_back(definition, context, workspace, before)
 
     return run_later if inspect.iscoroutinefunction(function) else run
 
 
 def _write_back_after(
-    raised: BaseException, definition: "JobDefinition[W]", context: JobContext[W], before: bytes
+    raised: BaseException,
+    definition: "JobDefinition[W]",
+    context: JobContext[W],
+    workspace: W,
+    before: AsRead,
 ) -> None:
     try:
-        _write_back(definition, context, before)
+        _write_back(definition, context, workspace, before)
     except Exception as invalid:  # noqa: BLE001 - the first error is the one to tell
         raised.add_note(f"What it made of the workspace was dropped: {invalid}")
 
@@ -81,15 +88,19 @@ def _without_input(raised: ValidationError) -> ValidationError:
     return shown
 
 
-def _write_back(definition: "JobDefinition[W]", context: JobContext[W], before: bytes) -> None:
+def _write_back(
+    definition: "JobDefinition[W]", context: JobContext[W], workspace: W, before: AsRead
+) -> None:
+    """Give the job the context's workspace, if that has changed since it was read."""
     job = context.job
-    if not isinstance(context.workspace, definition.model):
+    # What is as it was read is valid; and is stored, unless it had to be upgraded.
+    if context.workspace is workspace and job.version == definition.version:
+        if not has_changed(workspace, before):
+            return
+    elif not isinstance(context.workspace, definition.model):
         raise TypeError(
             f"context.workspace was set to a {type(context.workspace).__name__}, and has to be a"
             f" {definition.model.__name__}."
         )
-    # What is as it was read is valid; and is stored, unless it had to be upgraded.
-    if job.version == definition.version and workspaces.text_of(context.workspace) == before:
-        return
     stored = workspaces.check(definition.model, context.workspace)
     job.workspace, job.version = stored, definition.version

@@ -1,7 +1,12 @@
 """Models to JSON and back: what is stored, what is read, and what people may see."""
 
 from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from operator import is_
+from types import NoneType
 from typing import Any, TypeVar, get_args
+from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError, to_json
@@ -14,6 +19,14 @@ W = TypeVar("W", bound=BaseModel)
 
 _KNOWN_ERRORS = frozenset(get_args(ErrorType))
 CONCEALED = "**********"
+
+#: What cannot change in its place: to have another value, a field has to be another object.
+_UNCHANGING = frozenset(
+    {str, int, float, bool, NoneType, date, datetime, time, timedelta, Decimal, UUID}
+)
+
+#: A workspace as it was read: its fields, where they are all of those, else its text.
+AsRead = dict[str, Any] | bytes
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,27 @@ def text_of(workspace: BaseModel) -> bytes:
     text = serializer.to_json(workspace, by_alias=False, round_trip=True, warnings=False)
     # It writes a NaN like a None, and whoever sets one in the place of the other shall hear of it.
     return to_json(dump(workspace)) if b"null" in text else text
+
+
+def as_read(workspace: BaseModel) -> AsRead:
+    """Return what tells later whether the workspace has changed."""
+    fields = vars(workspace)
+    if (
+        _UNCHANGING.issuperset(map(type, fields.values()))
+        # Nothing but its fields makes a difference to its JSON.
+        and workspace.__pydantic_extra__ is None
+        and workspace.__pydantic_private__ is None
+    ):
+        return fields.copy()
+    return text_of(workspace)
+
+
+def has_changed(workspace: BaseModel, before: AsRead) -> bool:
+    """Return whether it may be another workspace, as JSON, than it was ``as_read``."""
+    if isinstance(before, bytes):
+        return text_of(workspace) != before
+    fields = vars(workspace)
+    return len(fields) != len(before) or not all(map(is_, fields.values(), before.values()))
 
 
 def load(model: type[W], stored: Any) -> W:

@@ -206,9 +206,10 @@ class Job(models.Model):
     @property
     def unread_workspace(self) -> str | None:
         """The JSON text of a claimed job's workspace, for which nobody has asked yet."""
-        if self.held_claim is None or "workspace" in vars(self):
+        claim = self.held_claim
+        if claim is None or "workspace" in self.__dict__:
             return None
-        return self.held_claim.row.workspace
+        return claim.row.workspace
 
     def get_deferred_fields(self) -> set[str]:
         """Return the columns that were not loaded; a workspace that is yet to be decoded was."""
