@@ -17,7 +17,7 @@ from django.db.models.signals import post_save
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from django_dbq.backends import Backend, Wanted, backend_for, postgresql
+from django_dbq.backends import Backend, Wanted, backend_for, statements
 from django_dbq.claims import Claim, Outcome
 from django_dbq.execution import release
 from django_dbq.models import Job
@@ -417,20 +417,20 @@ class TestStatements:
         ]
 
     def test_is_one_if_they_differ_in_their_workspaces(self) -> None:
-        [statement] = postgresql._finish(self.edited(["1", "2", "3"]))
-        assert statement.text is postgresql.FINISH_EDITED
+        [statement] = statements.finish(self.edited(["1", "2", "3"]))
+        assert statement.text is statements.FINISH_EDITED
 
     def test_is_one_if_they_differ_in_more(self) -> None:
-        [statement] = postgresql._finish(self.edited(["1", "2", "3"], priority=lambda i: i))
-        assert statement.text is postgresql.FINISH
+        [statement] = statements.finish(self.edited(["1", "2", "3"], priority=lambda i: i))
+        assert statement.text is statements.FINISH
 
     @pytest.mark.parametrize("priority", [lambda i: 0, lambda i: i])
     def test_are_more_if_the_workspaces_are_large(
         self, monkeypatch: pytest.MonkeyPatch, priority: Callable[[int], int]
     ) -> None:
-        monkeypatch.setattr(postgresql, "LARGEST_DOCUMENT", 25)
+        monkeypatch.setattr(statements, "LARGEST_DOCUMENT", 25)
         outcomes = self.edited(5 * ["1234567890"], priority=priority)
-        assert len(postgresql._finish(outcomes)) == 3
+        assert len(statements.finish(outcomes)) == 3
 
 
 @pytest.mark.django_db

@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from django_dbq.backends import Wanted, backend_for, mysql, postgresql, sqlite
+from django_dbq.backends import Wanted, backend_for, mysql, sqlite, statements
 from django_dbq.clock import mysql_now
 from django_dbq.execution import Execution
 from django_dbq.models import Job
@@ -21,7 +21,7 @@ def plan_of_claim() -> str:
         given = [worker.hex, worker.hex, now, now, "default", now, '["noop"]', 10]
         explain = f"EXPLAIN QUERY PLAN {sqlite.CLAIM}"
         return "\n".join(map(str, connection.connection.execute(explain, given).fetchall()))
-    statement: str = postgresql.CLAIM
+    statement: str = statements.CLAIM
     params: Any = [worker, worker, "default", ["noop"], 10]
     if connection.vendor == "mysql":
         statement = mysql.CLAIM.format(now=mysql_now(connection), skip_locked="SKIP LOCKED")
@@ -87,14 +87,14 @@ def test_plans_are_right_whatever_is_known_of_the_table(analyzed: bool) -> None:
         else:
             forget_what_is_known()
     backend_for("default").open()
-    claim = explained(postgresql.CLAIM, ["uuid", "uuid", "text", "text[]", "int"])
+    claim = explained(statements.CLAIM, ["uuid", "uuid", "text", "text[]", "int"])
     assert "Index Scan using django_dbq_job_claim" in claim
     assert "Sort" not in claim
     assert "Bitmap" not in claim
     edited = "text text text text int int bool smallint timestamptz timestamptz text smallint uuid"
     for finish in (
-        explained(postgresql.FINISH, ["text", "text"]),
-        explained(postgresql.FINISH_EDITED, edited.split()),
+        explained(statements.FINISH, ["text", "text"]),
+        explained(statements.FINISH_EDITED, edited.split()),
     ):
         assert "Index Scan using django_dbq_job_pkey" in finish
         assert "Nested Loop" not in finish

@@ -1,0 +1,225 @@
+"""What PostgreSQL is asked: the statements of the transitions, and the values they take."""
+
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Any, LiteralString, NamedTuple
+
+from django_dbq.backends.base import PROMOTED_AT_ONCE, Wanted, alike, edited_alike
+from django_dbq.claims import Outcome
+from django_dbq.models import Job
+from django_dbq.models.worker import name_of_this_process
+from django_dbq.parking import parked_until
+
+# Which due jobs of one queue come next, and now are this worker's?
+# What had ended, and was set back by somebody, begins anew. Times that Python cannot hold are left
+# out: one such row must not keep a worker from all others.
+# An array, since the planner may run a bare IN (SELECT ... LIMIT) again for another row, and so
+# claim too many; what other claims have locked is theirs.
+CLAIM = """
+UPDATE django_dbq_job
+   SET state = 'PROCESSING', claim_token = %s, worker = %s,
+       attempts = CASE WHEN finished IS NULL THEN attempts ELSE 0 END + 1,
+       losses = CASE WHEN finished IS NULL THEN losses ELSE 0 END,
+       cancel_requested = CASE WHEN finished IS NULL THEN cancel_requested END,
+       started = STATEMENT_TIMESTAMP(), modified = STATEMENT_TIMESTAMP(), finished = NULL,
+       parked = NULL
+ WHERE id = ANY(ARRAY(
+       SELECT id FROM django_dbq_job
+        WHERE claimable AND queue_name = %s
+          AND (run_after IS NULL OR run_after <= STATEMENT_TIMESTAMP())
+          AND name = ANY(%s::text[])
+        ORDER BY priority DESC, created
+        LIMIT %s
+          FOR UPDATE SKIP LOCKED))
+RETURNING id,
+          CASE WHEN created BETWEEN '1000-01-01' AND '9000-01-01' THEN created ELSE modified END,
+          modified, name, next_task, workspace::text, queue_name, priority,
+          CASE WHEN run_after >= '1000-01-01' THEN run_after END,
+          attempts, losses, error, version, cancel_requested, dedupe_key
+"""
+
+# How did these jobs end, all in the same way, as far as they are still ours?
+# Returned are those that are not, of which there are none as a rule.
+_FINISH_ALIKE = """
+WITH ended AS (SELECT %s::uuid[] AS ids),
+written AS (
+    UPDATE django_dbq_job
+       SET state = %s, next_task = %s, attempts = %s, losses = %s, error = NULL,
+           claim_token = NULL, modified = STATEMENT_TIMESTAMP(),
+           finished = CASE WHEN %s THEN STATEMENT_TIMESTAMP() END
+     WHERE id = ANY((SELECT ids FROM ended)::uuid[]) AND claim_token = %s
+       AND state IN ('PROCESSING', 'STOPPING')
+    RETURNING id)
+SELECT unnest(ids) FROM ended EXCEPT SELECT id FROM written
+"""
+
+# How did these jobs end, all in the same way but for their workspaces, as far as they are still
+# ours? A job that is to be cancelled does not wait for its time.
+FINISH_EDITED = """
+WITH ended AS (
+    SELECT * FROM ROWS FROM (unnest(%s::uuid[]), jsonb_array_elements(%s::jsonb))
+        AS ended (id, workspace)),
+written AS (
+    UPDATE django_dbq_job AS job
+       SET state = %s, next_task = %s, attempts = %s, losses = %s, error = NULL,
+           claim_token = NULL, modified = STATEMENT_TIMESTAMP(),
+           finished = CASE WHEN %s THEN STATEMENT_TIMESTAMP() END,
+           workspace = ended.workspace, priority = %s,
+           run_after = CASE WHEN cancel_requested IS NULL THEN %s::timestamptz END,
+           parked = CASE WHEN cancel_requested IS NULL THEN %s::timestamptz END,
+           queue_name = %s, version = %s
+      FROM ended
+     WHERE job.id = ANY(ARRAY(SELECT id FROM ended)) AND job.id = ended.id
+       AND job.claim_token = %s AND job.state IN ('PROCESSING', 'STOPPING')
+    RETURNING job.id)
+SELECT id FROM ended EXCEPT SELECT id FROM written
+"""
+
+# How did these jobs end, each in its own way, as far as they are still ours? What is to be kept of
+# the attempts that failed?
+# Where nothing was edited the last columns are NULL, and the row keeps what it has. A job that is
+# to be cancelled does not wait for its time.
+FINISH = """
+WITH ended AS (
+    SELECT * FROM json_to_recordset(%s::json) AS ended (
+        id uuid, claim_token uuid, state text, next_task text, attempts int, losses int,
+        error text, failed_task text, failed_attempt int, exception text, edited bool,
+        workspace text, priority smallint, run_after timestamptz, parked timestamptz,
+        queue_name text, version smallint)),
+written AS (
+    UPDATE django_dbq_job AS job
+       SET state = ended.state, next_task = ended.next_task, attempts = ended.attempts,
+           losses = ended.losses, error = ended.error, claim_token = NULL,
+           modified = STATEMENT_TIMESTAMP(),
+           finished = CASE WHEN ended.state IN ('COMPLETE', 'FAILED')
+                           THEN STATEMENT_TIMESTAMP() END,
+           workspace = CASE WHEN edited THEN ended.workspace::jsonb ELSE job.workspace END,
+           priority = CASE WHEN edited THEN ended.priority ELSE job.priority END,
+           run_after = CASE WHEN NOT edited THEN job.run_after
+                            WHEN cancel_requested IS NULL THEN ended.run_after END,
+           parked = CASE WHEN NOT edited THEN job.parked
+                         WHEN cancel_requested IS NULL THEN ended.parked END,
+           queue_name = CASE WHEN edited THEN ended.queue_name ELSE job.queue_name END,
+           version = CASE WHEN edited THEN ended.version ELSE job.version END
+      FROM ended
+     WHERE job.id = ANY(ARRAY(SELECT id FROM ended)) AND job.id = ended.id
+       AND job.claim_token = ended.claim_token
+       AND job.state IN ('PROCESSING', 'STOPPING')
+    RETURNING job.id, exception, failed_task, failed_attempt, ended.error),
+failed AS (
+    INSERT INTO django_dbq_failure
+           (job_id, failed, worker, task, attempt, exception, traceback)
+    SELECT id, STATEMENT_TIMESTAMP(), %s, failed_task, failed_attempt, exception, error
+      FROM written WHERE exception IS NOT NULL)
+SELECT id FROM ended EXCEPT SELECT id FROM written
+"""
+
+
+# Which parked jobs are due, and may be claimed from now on? How many were they, and in how many
+# seconds, from those that are left, is the next one due?
+_PROMOTE = """
+WITH promoted AS (
+    UPDATE django_dbq_job SET parked = NULL
+     WHERE id = ANY(ARRAY(
+           SELECT id FROM django_dbq_job
+            WHERE parked <= STATEMENT_TIMESTAMP() ORDER BY parked LIMIT %s
+              FOR UPDATE SKIP LOCKED))
+    RETURNING id)
+SELECT (SELECT count(*) FROM promoted),
+       EXTRACT(EPOCH FROM (SELECT min(parked) FROM django_dbq_job) - STATEMENT_TIMESTAMP())::float8
+"""
+
+#: Characters of workspaces in one document, which PostgreSQL holds in memory, some times over.
+LARGEST_DOCUMENT = 16 * 1024 * 1024
+
+
+class Statement(NamedTuple):
+    """A statement, and its values."""
+
+    text: LiteralString
+    values: Sequence[Any]
+
+
+def claim(queue: str, wanted: Wanted, token: uuid.UUID) -> Statement:
+    """Return the statement that claims jobs of one queue."""
+    return Statement(CLAIM, [token, wanted.worker, queue, list(wanted.names), wanted.limit])
+
+
+def finish(outcomes: Sequence[Outcome]) -> list[Statement]:
+    """Return the statements that write the outcomes; each returns the ids of those too late."""
+    groups, others = alike(outcomes)
+    statements: list[Statement] = []
+    for group in groups:
+        claim, row, attempts, losses, *_ = group[0]
+        ended = row.state in Job.FINISHED
+        values = [_ids(group), row.state, row.next_task, attempts, losses, ended, claim.token]
+        statements.append(Statement(_FINISH_ALIKE, values))
+    edited, others = edited_alike(others)
+    for group in chain.from_iterable(map(_parts, edited)):
+        claim, row, attempts, losses, *_ = group[0]
+        workspaces = "[" + ",".join([outcome.row.workspace for outcome in group]) + "]"
+        ended = row.state in Job.FINISHED
+        parked = parked_until(row.state, row.run_after)
+        values = [_ids(group), workspaces, row.state, row.next_task, attempts, losses, ended]
+        values += [row.priority, row.run_after, parked, row.queue_name, row.version, claim.token]
+        statements.append(Statement(FINISH_EDITED, values))
+    for part in _parts(others):
+        # As one document, since an array for each column takes ten times as long to make.
+        document = json.dumps([_record(outcome) for outcome in part])
+        statements.append(Statement(FINISH, [document, name_of_this_process()]))
+    return statements
+
+
+def _parts(outcomes: Iterable[Outcome]) -> Iterator[list[Outcome]]:
+    """Yield the outcomes in parts whose workspaces fit into a document."""
+    part: list[Outcome] = []
+    size = 0
+    for outcome in outcomes:
+        if part and size + len(outcome.row.workspace) > LARGEST_DOCUMENT:
+            yield part
+            part, size = [], 0
+        part.append(outcome)
+        size += len(outcome.row.workspace)
+    if part:
+        yield part
+
+
+def _ids(outcomes: Sequence[Outcome]) -> str:
+    """Return an array of the jobs' ids: as one text, which is sooner made and read than values."""
+    return "{" + ",".join([outcome.claim.job_id.hex for outcome in outcomes]) + "}"
+
+
+def promote() -> Statement:
+    """Return the statement that lets claims look at the parked jobs that are due."""
+    return Statement(_PROMOTE, [PROMOTED_AT_ONCE])
+
+
+def _record(outcome: Outcome) -> dict[str, object]:
+    """Return the values of an outcome by the names that the statement has for them."""
+    claim, row = outcome.claim, outcome.row
+    record: dict[str, object] = {
+        "id": claim.job_id.hex,
+        "claim_token": claim.token.hex,
+        "state": row.state,
+        "next_task": row.next_task,
+        "attempts": outcome.attempts,
+        "losses": outcome.losses,
+        "error": outcome.error,
+        "edited": outcome.edited,
+    }
+    if outcome.failure is not None:
+        task, attempt, exception, _ = outcome.failure
+        record |= {"failed_task": task, "failed_attempt": attempt, "exception": exception}
+    if outcome.edited:
+        parked = parked_until(row.state, row.run_after)
+        record |= {
+            "workspace": row.workspace,
+            "priority": row.priority,
+            "run_after": row.run_after.isoformat() if row.run_after else None,
+            "parked": parked.isoformat() if parked else None,
+            "queue_name": row.queue_name,
+            "version": row.version,
+        }
+    return record
