@@ -13,7 +13,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django_dbq.backends import statements
 from django_dbq.backends.base import Backend, Wanted
 from django_dbq.backends.rows import claims_of
-from django_dbq.backends.statements import Statement
+from django_dbq.backends.statements import ATTEMPTS, Statement
 from django_dbq.claims import Claim, Outcome
 
 psycopg: Any
@@ -55,22 +55,33 @@ class PostgreSQLBackend(Backend):
         return self._claims(rows, token, wanted)
 
     def finish(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        return _late(outcomes, self._execute(statements.finish(outcomes)))
+        asked = statements.finish(outcomes)
+        return _late(asked, self._execute(asked))
 
     def exchange(
         self, outcomes: Sequence[Outcome], wanted: Wanted
     ) -> tuple[list[Outcome], list[Claim]]:
-        """Finish, and claim from the first queue, in one round trip and one transaction."""
+        """Finish, and claim from the first queue, in one round trip and one transaction.
+
+        Jobs that a claim would find first once they are finished are written once.
+        """
         token = uuid.uuid4()
-        queue, *others = wanted.queues
-        *ended, rows = self._execute(
-            [*statements.finish(outcomes), statements.claim(queue, wanted, token)]
-        )
+        asked = statements.exchange(outcomes, wanted, token)
+        *results, rows = self._execute(asked)
+        ended = asked[:-1]
+        rows, queues = list(rows), wanted.queues[1:]
+        for statement, written in zip(ended, results, strict=True):
+            if statement.goes_on:
+                going = [row for row in written if row[ATTEMPTS]]
+                rows += going
+                if len(going) < len(written):
+                    # They wait after all, and may find room.
+                    queues = wanted.queues
         claimed = self._claims(rows, token, wanted)
-        if others and len(claimed) < wanted.limit:
-            rest = wanted._replace(queues=others, limit=wanted.limit - len(claimed))
+        if queues and len(claimed) < wanted.limit:
+            rest = wanted._replace(queues=queues, limit=wanted.limit - len(claimed))
             claimed += self.claim(rest)
-        return _late(outcomes, ended), claimed
+        return _late(ended, results), claimed
 
     def promote(self) -> float | None:
         [[(promoted, seconds)]] = self._execute([statements.promote()])
@@ -94,7 +105,7 @@ class PostgreSQLBackend(Backend):
             with transaction.atomic(using=self.using), connection.cursor() as cursor:
                 results: list[list[Row]] = []
                 for statement in asked:
-                    cursor.execute(*statement)
+                    cursor.execute(statement.text, statement.values)
                     results.append(cursor.fetchall())
                 return results
         connection.ensure_connection()
@@ -104,14 +115,18 @@ class PostgreSQLBackend(Backend):
             cursors = [psycopg.Cursor(raw) for _ in asked]
             with pipeline:
                 for cursor, statement in zip(cursors, asked, strict=True):
-                    cursor.execute(*statement, prepare=True, binary=True)
+                    cursor.execute(statement.text, statement.values, prepare=True, binary=True)
             return [cursor.fetchall() for cursor in cursors]
 
 
-def _late(outcomes: Sequence[Outcome], results: Sequence[Sequence[Row]]) -> list[Outcome]:
-    """Return the outcomes that the results of ``_finish`` name."""
-    late = {row[0] for rows in results for row in rows}
-    return [outcome for outcome in outcomes if outcome.claim.job_id in late] if late else []
+def _late(asked: Sequence[Statement], results: Sequence[Sequence[Row]]) -> list[Outcome]:
+    """Return the outcomes whose job was no longer ours, of which there are none as a rule."""
+    late: list[Outcome] = []
+    for (_, _, outcomes, goes_on), rows in zip(asked, results, strict=True):
+        if len(rows) != (len(outcomes) if goes_on else 0):
+            named = {row[0] for row in rows}
+            late += [each for each in outcomes if (each.claim.job_id in named) != goes_on]
+    return late
 
 
 def leads_to_server(connection: BaseDatabaseWrapper) -> bool:

@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, LiteralString, NamedTuple
 
@@ -12,12 +12,23 @@ from django_dbq.models import Job
 from django_dbq.models.worker import name_of_this_process
 from django_dbq.parking import parked_until
 
+#: What is returned of each claimed job, in the order in which ``rows`` wants it. Times that Python
+#: cannot hold are left out: one such row must not keep a worker from all others.
+_CLAIMED = """
+          id,
+          CASE WHEN created BETWEEN '1000-01-01' AND '9000-01-01' THEN created ELSE modified END,
+          modified, name, next_task, workspace::text, queue_name, priority,
+          CASE WHEN run_after >= '1000-01-01' THEN run_after END,
+          attempts, losses, error, version, cancel_requested, dedupe_key
+"""
+#: Where ``_CLAIMED`` has the attempts.
+ATTEMPTS = 9
+
 # Which due jobs of one queue come next, and now are this worker's?
-# What had ended, and was set back by somebody, begins anew. Times that Python cannot hold are left
-# out: one such row must not keep a worker from all others.
+# What had ended, and was set back by somebody, begins anew.
 # An array, since the planner may run a bare IN (SELECT ... LIMIT) again for another row, and so
 # claim too many; what other claims have locked is theirs.
-CLAIM = """
+CLAIM = f"""
 UPDATE django_dbq_job
    SET state = 'PROCESSING', claim_token = %s, worker = %s,
        attempts = CASE WHEN finished IS NULL THEN attempts ELSE 0 END + 1,
@@ -33,12 +44,55 @@ UPDATE django_dbq_job
         ORDER BY priority DESC, created
         LIMIT %s
           FOR UPDATE SKIP LOCKED))
-RETURNING id,
-          CASE WHEN created BETWEEN '1000-01-01' AND '9000-01-01' THEN created ELSE modified END,
-          modified, name, next_task, workspace::text, queue_name, priority,
-          CASE WHEN run_after >= '1000-01-01' THEN run_after END,
-          attempts, losses, error, version, cancel_requested, dedupe_key
+RETURNING {_CLAIMED}
+"""  # noqa: S608 - of constants
+
+# Which of these jobs, whose next task is this, come before all that a claim would find? They go on:
+# they are this worker's at once, under the token of that claim. That is one write in the place of
+# two, the first of which would put the job among those that wait. The others wait. Those that are
+# not ours any more are not returned.
+_FOLLOWING = """
+following AS (
+    SELECT -priority::int AS rank, created FROM django_dbq_job
+     WHERE claimable AND queue_name = %(queue)s AND name = ANY(%(names)s::text[])
+       AND (run_after IS NULL OR run_after <= STATEMENT_TIMESTAMP())
+     ORDER BY priority DESC, created
+     LIMIT 1)
 """
+_COMES_FIRST = """
+    queue_name = %(queue)s AND name = ANY(%(names)s::text[])
+    AND ({run_after} IS NULL OR {run_after} <= STATEMENT_TIMESTAMP())
+    AND COALESCE((-{priority}::int, created) <= (SELECT rank, created FROM following), TRUE)
+"""
+_GOING_ON = """
+       state = CASE WHEN {comes_first} THEN 'PROCESSING' ELSE 'READY' END,
+       claim_token = CASE WHEN {comes_first} THEN %(token)s::uuid END,
+       attempts = CASE WHEN {comes_first} THEN 1 ELSE 0 END,
+       started = CASE WHEN {comes_first} THEN STATEMENT_TIMESTAMP() ELSE started END,
+       next_task = %(next_task)s, losses = 0, error = NULL, modified = STATEMENT_TIMESTAMP(),
+       finished = NULL
+"""
+_AS_IT_WAS = _COMES_FIRST.format(priority="priority", run_after="run_after")
+_AS_EDITED = _COMES_FIRST.format(priority="%(priority)s", run_after="%(run_after)s::timestamptz")
+GO_ON = f"""
+WITH {_FOLLOWING}
+UPDATE django_dbq_job SET {_GOING_ON.format(comes_first=_AS_IT_WAS)}
+ WHERE id = ANY(%(ids)s::uuid[]) AND claim_token = %(held)s AND state IN ('PROCESSING', 'STOPPING')
+RETURNING {_CLAIMED}
+"""  # noqa: S608 - of constants
+GO_ON_EDITED = f"""
+WITH {_FOLLOWING},
+ended AS (
+    SELECT * FROM ROWS FROM (unnest(%(ids)s::uuid[]), jsonb_array_elements(%(workspaces)s::jsonb))
+        AS ended (job_id, made))
+UPDATE django_dbq_job
+   SET {_GOING_ON.format(comes_first=_AS_EDITED)}, workspace = made, priority = %(priority)s,
+       run_after = %(run_after)s, queue_name = %(queue)s, version = %(version)s
+  FROM ended
+ WHERE id = ANY(ARRAY(SELECT job_id FROM ended)) AND id = job_id
+   AND claim_token = %(held)s AND state IN ('PROCESSING', 'STOPPING')
+RETURNING {_CLAIMED}
+"""  # noqa: S608 - of constants
 
 # How did these jobs end, all in the same way, as far as they are still ours?
 # Returned are those that are not, of which there are none as a rule.
@@ -136,10 +190,20 @@ LARGEST_DOCUMENT = 16 * 1024 * 1024
 
 
 class Statement(NamedTuple):
-    """A statement, and its values."""
+    """A statement, its values, and the outcomes that it writes.
+
+    One by which jobs go on returns those that were ours, and others those that were not.
+    """
 
     text: LiteralString
-    values: Sequence[Any]
+    values: Sequence[Any] | Mapping[str, Any]
+    outcomes: Sequence[Outcome] = ()
+    goes_on: bool = False
+
+
+def promote() -> Statement:
+    """Return the statement that lets claims look at the parked jobs that are due."""
+    return Statement(_PROMOTE, [PROMOTED_AT_ONCE])
 
 
 def claim(queue: str, wanted: Wanted, token: uuid.UUID) -> Statement:
@@ -148,28 +212,72 @@ def claim(queue: str, wanted: Wanted, token: uuid.UUID) -> Statement:
 
 
 def finish(outcomes: Sequence[Outcome]) -> list[Statement]:
-    """Return the statements that write the outcomes; each returns the ids of those too late."""
-    groups, others = alike(outcomes)
-    statements: list[Statement] = []
+    """Return the statements that write the outcomes."""
+    groups, others = _groups(outcomes)
+    return [*map(_finish_group, groups), *map(_finish, others)]
+
+
+def exchange(outcomes: Sequence[Outcome], wanted: Wanted, token: uuid.UUID) -> list[Statement]:
+    """Return the statements that write the outcomes and, the last of them, claim.
+
+    A claim from the first queue finds what has a next task now. As far as there is room, such jobs
+    go on without it.
+    """
+    groups, others = _groups(outcomes)
+    ended, going_on = [*map(_finish, others)], list[Statement]()
+    room = wanted.limit
     for group in groups:
-        claim, row, attempts, losses, *_ = group[0]
-        ended = row.state in Job.FINISHED
-        values = [_ids(group), row.state, row.next_task, attempts, losses, ended, claim.token]
-        statements.append(Statement(_FINISH_ALIKE, values))
-    edited, others = edited_alike(others)
-    for group in chain.from_iterable(map(_parts, edited)):
-        claim, row, attempts, losses, *_ = group[0]
-        workspaces = "[" + ",".join([outcome.row.workspace for outcome in group]) + "]"
-        ended = row.state in Job.FINISHED
-        parked = parked_until(row.state, row.run_after)
-        values = [_ids(group), workspaces, row.state, row.next_task, attempts, losses, ended]
-        values += [row.priority, row.run_after, parked, row.queue_name, row.version, claim.token]
-        statements.append(Statement(FINISH_EDITED, values))
-    for part in _parts(others):
-        # As one document, since an array for each column takes ten times as long to make.
-        document = json.dumps([_record(outcome) for outcome in part])
-        statements.append(Statement(FINISH, [document, name_of_this_process()]))
-    return statements
+        count = room if _may_go_on(group[0], wanted) else 0
+        if going := group[:count]:
+            going_on.append(_go_on(going, wanted, token))
+            room -= len(going)
+        if left := group[count:]:
+            ended.append(_finish_group(left))
+    return [*ended, *going_on, claim(wanted.queues[0], wanted._replace(limit=room), token)]
+
+
+def _groups(outcomes: Sequence[Outcome]) -> tuple[list[list[Outcome]], list[list[Outcome]]]:
+    """Return groups of outcomes that one statement can say, and parts that say each for itself."""
+    groups, differing = alike(outcomes)
+    edited, others = edited_alike(differing)
+    return [*groups, *chain.from_iterable(map(_parts, edited))], list(_parts(others))
+
+
+def _may_go_on(outcome: Outcome, wanted: Wanted) -> bool:
+    """Return whether the like of a job can be claimed now, for a task that was not tried yet."""
+    row = outcome.row
+    is_ready = row.state == Job.STATES.READY and not outcome.attempts
+    return is_ready and row.queue_name == wanted.queues[0]
+
+
+def _go_on(group: Sequence[Outcome], wanted: Wanted, token: uuid.UUID) -> Statement:
+    claim, row, _, _, _, edited, _ = group[0]
+    values = {
+        "ids": _ids(group), "held": claim.token, "next_task": row.next_task, "token": token,
+        "queue": wanted.queues[0], "names": list(wanted.names),
+    }  # fmt: skip
+    if edited:
+        values |= {
+            "workspaces": _array(group), "priority": row.priority, "run_after": row.run_after,
+            "version": row.version,
+        }  # fmt: skip
+    return Statement(GO_ON_EDITED if edited else GO_ON, values, group, goes_on=True)
+
+
+def _finish_group(group: Sequence[Outcome]) -> Statement:
+    claim, row, attempts, losses, _, edited, _ = group[0]
+    values: list[Any] = [row.state, row.next_task, attempts, losses, row.state in Job.FINISHED]
+    if not edited:
+        return Statement(_FINISH_ALIKE, [_ids(group), *values, claim.token], group)
+    parked = parked_until(row.state, row.run_after)
+    values += [row.priority, row.run_after, parked, row.queue_name, row.version, claim.token]
+    return Statement(FINISH_EDITED, [_ids(group), _array(group), *values], group)
+
+
+def _finish(outcomes: Sequence[Outcome]) -> Statement:
+    # As one document, since an array for each column takes ten times as long to make.
+    document = json.dumps([_record(outcome) for outcome in outcomes])
+    return Statement(FINISH, [document, name_of_this_process()], outcomes)
 
 
 def _parts(outcomes: Iterable[Outcome]) -> Iterator[list[Outcome]]:
@@ -191,9 +299,9 @@ def _ids(outcomes: Sequence[Outcome]) -> str:
     return "{" + ",".join([outcome.claim.job_id.hex for outcome in outcomes]) + "}"
 
 
-def promote() -> Statement:
-    """Return the statement that lets claims look at the parked jobs that are due."""
-    return Statement(_PROMOTE, [PROMOTED_AT_ONCE])
+def _array(outcomes: Sequence[Outcome]) -> str:
+    """Return the workspaces as one JSON array."""
+    return "[" + ",".join([outcome.row.workspace for outcome in outcomes]) + "]"
 
 
 def _record(outcome: Outcome) -> dict[str, object]:

@@ -70,16 +70,26 @@ class Change(NamedTuple):
     new_token: uuid.UUID | None
 
     @property
+    def goes_on(self) -> bool:
+        """Whether an end and a claim were one write: nobody saw the job wait in between."""
+        is_running = self.old_state in _RUNNING and self.new_state == "PROCESSING"
+        return is_running and self.old_token != self.new_token
+
+    @property
     def is_claim(self) -> bool:
-        return self.old_state in _WAITING and self.new_state == "PROCESSING"
+        return self.goes_on or (self.old_state in _WAITING and self.new_state == "PROCESSING")
 
     @property
     def is_end(self) -> bool:
-        return self.old_state in _RUNNING and self.new_state in (*_WAITING, *_ENDED)
+        return self.goes_on or (
+            self.old_state in _RUNNING and self.new_state in (*_WAITING, *_ENDED)
+        )
 
     @property
     def is_legal(self) -> bool:
         """Whether the design has such a transition; deployments and users had no hand in this."""
+        if self.goes_on:
+            return self.old_token is not None and self.new_token is not None
         if self.is_claim:
             return self.old_token is None and self.new_token is not None
         if self.is_end:

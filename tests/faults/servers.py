@@ -39,13 +39,13 @@ def small_disk(size: str) -> Iterator[Path]:
 
 
 class Ballast:
-    """A file that takes all that is left of a disk."""
+    """A file that takes all that is left of a disk, and grows with what others leave."""
 
     def __init__(self, disk: Path) -> None:
         self.path = disk / "ballast"
 
     def fill(self) -> None:
-        with self.path.open("wb") as file:
+        with self.path.open("ab") as file:
             for size in (1024 * 1024, 4096):
                 with suppress(OSError):
                     while os.write(file.fileno(), bytes(size)) == size:

@@ -99,6 +99,11 @@ def test_plans_are_right_whatever_is_known_of_the_table(analyzed: bool) -> None:
         assert "Index Scan using django_dbq_job_pkey" in finish
         assert "Nested Loop" not in finish
         assert "Seq Scan" not in finish
+    for go_on in (explained_by_name(statements.GO_ON), explained_by_name(statements.GO_ON_EDITED)):
+        assert "Index Scan using django_dbq_job_claim" in go_on
+        assert "Index Scan using django_dbq_job_pkey" in go_on
+        for wrong in ("Nested Loop", "Seq Scan on django_dbq_job", "Sort", "Bitmap"):
+            assert wrong not in go_on
     connection.close()
 
 
@@ -109,6 +114,18 @@ def forget_what_is_known() -> None:
             "UPDATE pg_class SET relpages = 0, reltuples = -1"
             " WHERE oid = 'django_dbq_job'::regclass"
         )
+
+
+def explained_by_name(statement: str) -> str:
+    types = {
+        "queue": "text", "names": "text[]", "token": "uuid", "next_task": "text", "ids": "text",
+        "held": "uuid", "workspaces": "text", "priority": "smallint", "run_after": "timestamptz",
+        "version": "smallint",
+    }  # fmt: skip
+    used = [name for name in types if f"%({name})s" in statement]
+    for number, name in enumerate(used):
+        statement = statement.replace(f"%({name})s", f"${number + 1}")
+    return explained(statement, [types[name] for name in used])
 
 
 def explained(statement: str, types: list[str]) -> str:
