@@ -19,6 +19,7 @@ from django.db.models import (
 )
 from django.db.models.functions import Cast
 
+from django_dbq.backends.outcomes import alike, edited_alike
 from django_dbq.claims import Claim, JobValues, Outcome
 from django_dbq.clock import DatabaseNow
 from django_dbq.models import Failure, Job, JobQuerySet
@@ -152,8 +153,9 @@ class Backend:
         Returns those that came too late: their job was no longer ours, and was not written.
         """
         with transaction.atomic(using=self.using):
-            groups, others = alike(outcomes)
-            for group in groups:
+            groups, differing = alike(outcomes)
+            edited, others = edited_alike(differing)
+            for group in (*groups, *edited):
                 if len(group) == 1 or not self._finish_alike(group):
                     others += group
             late: list[Outcome] = []
@@ -172,8 +174,13 @@ class Backend:
             return self.finish(outcomes), self.claim(wanted)
 
     def _finish_alike(self, group: Sequence[Outcome]) -> bool:
-        """Write outcomes of which only the job differs: all of them, or else none."""
+        """Write outcomes of which only the job differs, and maybe the workspace: all, or else none.
+
+        False as well where the database has no statement for that.
+        """
         first = group[0]
+        if first.edited:
+            return False
         values = self._values(first)
         with transaction.atomic(using=self.using):
             ours = self._ours(first.claim.token)
@@ -292,38 +299,3 @@ def _unless_cancelled(time: datetime | None) -> Case | None:
     return Case(
         When(cancel_requested__isnull=False, then=None), default=Value(time, output_field=field)
     )
-
-
-def alike(outcomes: Iterable[Outcome]) -> tuple[list[list[Outcome]], list[Outcome]]:
-    """Return the groups of outcomes that differ in nothing but the job, and all others."""
-    groups: dict[object, list[Outcome]] = {}
-    others: list[Outcome] = []
-    for outcome in outcomes:
-        claim, row, attempts, losses, error, edited, _ = outcome
-        if edited or error is not None:
-            others.append(outcome)
-        else:
-            # By the identity of the token, which all that were claimed together share: to compare
-            # it would take longer than the rest.
-            key = (id(claim.token), row.state, row.next_task, attempts, losses)
-            groups.setdefault(key, []).append(outcome)
-    return list(groups.values()), others
-
-
-def edited_alike(outcomes: Iterable[Outcome]) -> tuple[list[list[Outcome]], list[Outcome]]:
-    """Return the groups of edited outcomes that differ in the job and the workspace, and others.
-
-    One that is like no other is among the others.
-    """
-    groups: dict[object, list[Outcome]] = {}
-    others: list[Outcome] = []
-    for outcome in outcomes:
-        claim, row, attempts, losses, error, edited, _ = outcome
-        if error is not None or not edited:
-            others.append(outcome)
-        else:
-            state, next_task, _, *rest = row
-            key = (id(claim.token), state, next_task, attempts, losses, *rest)
-            groups.setdefault(key, []).append(outcome)
-    others += [group[0] for group in groups.values() if len(group) == 1]
-    return [group for group in groups.values() if len(group) > 1], others

@@ -11,11 +11,11 @@ from django.db.models import BinaryField, F, Func, Q
 from django.db.models.lookups import In
 
 from django_dbq.backends.base import Backend, Wanted
+from django_dbq.backends.outcomes import record_of, weight_of
 from django_dbq.backends.rows import claims_of
 from django_dbq.claims import Claim, Outcome
 from django_dbq.clock import mysql_now
 from django_dbq.models import Job
-from django_dbq.parking import parked_until
 
 # Which due jobs of one queue come next? What other claims have locked is theirs.
 # Text is compared without regard to case there, and NOOP is not the job noop.
@@ -58,7 +58,7 @@ UPDATE JSON_TABLE(%s, '$[*]' COLUMNS (
            id CHAR(36) PATH '$.id', claim_token CHAR(36) PATH '$.claim_token',
            state VARCHAR(20) PATH '$.state', next_task VARCHAR(255) PATH '$.next_task',
            attempts INT PATH '$.attempts', losses INT PATH '$.losses',
-           error LONGTEXT PATH '$.error', edited INT PATH '$.edited',
+           error LONGTEXT PATH '$.error', edited BOOLEAN PATH '$.edited',
            workspace LONGTEXT PATH '$.workspace', priority SMALLINT PATH '$.priority',
            run_after DATETIME(6) PATH '$.run_after', parked DATETIME(6) PATH '$.parked',
            queue_name VARCHAR(255) PATH '$.queue_name', version SMALLINT PATH '$.version'
@@ -115,7 +115,9 @@ class MySQLBackend(Backend):
         return claims_of(rows, using=self.using, token=token, worker=wanted.worker)
 
     def _finish_alike(self, group: Sequence[Outcome]) -> bool:
-        claim, row, attempts, losses, *_ = group[0]
+        claim, row, attempts, losses, _, edited, _ = group[0]
+        if edited:
+            return False
         ids = [self._id(outcome.claim.job_id) for outcome in group]
         values = [row.state, row.next_task, attempts, losses, row.state in Job.FINISHED, ids]
         statement = _FINISH_ALIKE.format(now=mysql_now(self.connection))
@@ -125,9 +127,11 @@ class MySQLBackend(Backend):
         if not self.connection.features.has_native_uuid_field:
             # MySQL and older MariaDBs: there an id is text, which may be of another collation.
             return super()._finish_differing(outcomes)
-        if sum(len(outcome.row.workspace) for outcome in outcomes) > LARGEST_DOCUMENT:
+        if weight_of(outcomes) > LARGEST_DOCUMENT:
             return False
-        document = json.dumps([self._record(outcome) for outcome in outcomes])
+        document = json.dumps(
+            [record_of(outcome, identity=self._id, time=self._time) for outcome in outcomes]
+        )
         statement = _FINISH.format(now=mysql_now(self.connection))
         return self._wrote(statement, [document], len(outcomes))
 
@@ -139,30 +143,6 @@ class MySQLBackend(Backend):
                 return True
             transaction.set_rollback(True, using=self.using)
         return False
-
-    def _record(self, outcome: Outcome) -> dict[str, object]:
-        """Return the values of an outcome by the names that the statement has for them."""
-        claim, row = outcome.claim, outcome.row
-        record: dict[str, object] = {
-            "id": self._id(claim.job_id),
-            "claim_token": self._id(claim.token),
-            "state": row.state,
-            "next_task": row.next_task,
-            "attempts": outcome.attempts,
-            "losses": outcome.losses,
-            "error": outcome.error,
-            "edited": int(outcome.edited),
-        }
-        if outcome.edited:
-            record |= {
-                "workspace": row.workspace,
-                "priority": row.priority,
-                "run_after": self._time(row.run_after),
-                "parked": self._time(parked_until(row.state, row.run_after)),
-                "queue_name": row.queue_name,
-                "version": row.version,
-            }
-        return record
 
     def _id(self, value: uuid.UUID) -> str:
         """Return an id as its column has it."""

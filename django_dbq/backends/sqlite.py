@@ -13,8 +13,9 @@ from django.db.backends.signals import connection_created
 from django.utils import timezone
 
 from django_dbq.backends.base import PROMOTED_AT_ONCE, Backend, Wanted
+from django_dbq.backends.outcomes import weight_of
 from django_dbq.backends.rows import claims_of
-from django_dbq.claims import Claim, Outcome
+from django_dbq.claims import Claim, JobValues, Outcome
 from django_dbq.models import Job
 from django_dbq.parking import parked_until
 
@@ -76,6 +77,21 @@ _FINISH_EDITED = _FINISH_ONE.replace(
     " run_after = CASE WHEN cancel_requested IS NULL THEN ? END,"
     " parked = CASE WHEN cancel_requested IS NULL THEN ? END, queue_name = ?, version = ?",
 )
+
+# How did these jobs end, all in the same way but for their workspaces, as far as they are still
+# ours? Each is looked up by its id.
+FINISH_EDITED_ALIKE = """
+UPDATE django_dbq_job
+   SET state = ?, next_task = ?, attempts = ?, losses = ?, error = NULL, claim_token = NULL,
+       modified = ?, finished = ?, workspace = ended.workspace, priority = ?,
+       run_after = CASE WHEN cancel_requested IS NULL THEN ? END,
+       parked = CASE WHEN cancel_requested IS NULL THEN ? END, queue_name = ?, version = ?
+  FROM (SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS workspace
+          FROM json_each(?)) AS ended
+ WHERE django_dbq_job.id = ended.id AND claim_token = ? AND state IN ('PROCESSING', 'STOPPING')
+"""
+#: Characters of workspaces in one document, which SQLite holds in memory, some times over.
+LARGEST_DOCUMENT = 16 * 1024 * 1024
 
 # Which parked jobs are due, and may be claimed from now on?
 _PROMOTE = """
@@ -157,15 +173,24 @@ class SQLiteBackend(Backend):
         return [document.decode(errors="replace") for (document,) in rows]
 
     def _finish_alike(self, group: Sequence[Outcome]) -> bool:
-        """Write outcomes of which only the job differs: all of them, or else none."""
-        claim, row, attempts, losses, *_ = group[0]
+        claim, row, attempts, losses, _, edited, _ = group[0]
         now = self._now()
         ended = now if row.state in Job.FINISHED else None
-        ids = json.dumps([outcome.claim.job_id.hex for outcome in group])
+        values = [row.state, row.next_task, attempts, losses, now, ended]
+        if not edited:
+            ids = json.dumps([outcome.claim.job_id.hex for outcome in group])
+            return self._wrote(_FINISH_ALIKE, [*values, ids, claim.token.hex], len(group))
+        # Before that version, UPDATE knows no FROM.
+        if sqlite3.sqlite_version_info < (3, 33) or weight_of(group) > LARGEST_DOCUMENT:
+            return False
+        made = json.dumps([(each.claim.job_id.hex, each.row.workspace) for each in group])
+        values += [*self._edit(row), made, claim.token.hex]
+        return self._wrote(FINISH_EDITED_ALIKE, values, len(group))
+
+    def _wrote(self, statement: str, values: Sequence[object], number: int) -> bool:
+        """Write so many rows, or else none."""
         with transaction.atomic(using=self.using):
-            values = [row.state, row.next_task, attempts, losses, now, ended]
-            written = self._execute(_FINISH_ALIKE, [*values, ids, claim.token.hex])
-            if written.rowcount == len(group):
+            if self._execute(statement, values).rowcount == number:
                 return True
             transaction.set_rollback(True, using=self.using)
         return False
@@ -176,12 +201,16 @@ class SQLiteBackend(Backend):
         ended = now if row.state in Job.FINISHED else None
         values = [row.state, row.next_task, attempts, losses, error, now, ended]
         if edited:
-            parked = parked_until(row.state, row.run_after)
-            times = [self._time(row.run_after), self._time(parked)]
-            values += [row.workspace, row.priority, *times, row.queue_name, row.version]
+            values += [row.workspace, *self._edit(row)]
         statement = _FINISH_EDITED if edited else _FINISH_ONE
         written = self._execute(statement, [*values, claim.job_id.hex, claim.token.hex])
         return written.rowcount == 1
+
+    def _edit(self, row: JobValues) -> list[object]:
+        """Return what may have been edited besides the workspace, as the columns have it."""
+        parked = parked_until(row.state, row.run_after)
+        times = [self._time(row.run_after), self._time(parked)]
+        return [row.priority, *times, row.queue_name, row.version]
 
     def _now(self) -> str | None:
         return self._time(timezone.now())

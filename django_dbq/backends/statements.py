@@ -3,10 +3,12 @@
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from itertools import chain
 from typing import Any, LiteralString, NamedTuple
 
-from django_dbq.backends.base import PROMOTED_AT_ONCE, Wanted, alike, edited_alike
+from django_dbq.backends.base import PROMOTED_AT_ONCE, Wanted
+from django_dbq.backends.outcomes import alike, edited_alike, record_of
 from django_dbq.claims import Outcome
 from django_dbq.models import Job
 from django_dbq.models.worker import name_of_this_process
@@ -306,28 +308,12 @@ def _array(outcomes: Sequence[Outcome]) -> str:
 
 def _record(outcome: Outcome) -> dict[str, object]:
     """Return the values of an outcome by the names that the statement has for them."""
-    claim, row = outcome.claim, outcome.row
-    record: dict[str, object] = {
-        "id": claim.job_id.hex,
-        "claim_token": claim.token.hex,
-        "state": row.state,
-        "next_task": row.next_task,
-        "attempts": outcome.attempts,
-        "losses": outcome.losses,
-        "error": outcome.error,
-        "edited": outcome.edited,
-    }
+    record = record_of(outcome, identity=uuid.UUID.__str__, time=_as_text)
     if outcome.failure is not None:
         task, attempt, exception, _ = outcome.failure
         record |= {"failed_task": task, "failed_attempt": attempt, "exception": exception}
-    if outcome.edited:
-        parked = parked_until(row.state, row.run_after)
-        record |= {
-            "workspace": row.workspace,
-            "priority": row.priority,
-            "run_after": row.run_after.isoformat() if row.run_after else None,
-            "parked": parked.isoformat() if parked else None,
-            "queue_name": row.queue_name,
-            "version": row.version,
-        }
     return record
+
+
+def _as_text(time: datetime | None) -> str | None:
+    return None if time is None else time.isoformat()

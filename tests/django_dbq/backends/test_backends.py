@@ -17,7 +17,7 @@ from django.db.models.signals import post_save
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from django_dbq.backends import Backend, Wanted, backend_for, statements
+from django_dbq.backends import Backend, Wanted, backend_for, sqlite, statements
 from django_dbq.claims import Claim, Outcome
 from django_dbq.execution import release
 from django_dbq.models import Job
@@ -431,6 +431,40 @@ class TestStatements:
         monkeypatch.setattr(statements, "LARGEST_DOCUMENT", 25)
         outcomes = self.edited(5 * ["1234567890"], priority=priority)
         assert len(statements.finish(outcomes)) == 3
+
+
+@pytest.mark.django_db
+@pytest.mark.skipif("connection.vendor != 'sqlite'", reason="about SQLite's one document")
+def test_workspaces_that_differ_are_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = backend_for("default")
+    Job.objects.bulk_enqueue(Job(name="noop") for _ in range(3))
+    held = [claim for _, claim in claim(backend)]
+    monkeypatch.setattr(backend, "_finish_one", None)
+
+    late = backend.finish([complete(each, workspace=f"[{i}]") for i, each in enumerate(held)])
+
+    assert late == []
+    assert [job.workspace for job in Job.objects.order_by("created")] == [[0], [1], [2]]
+
+
+@pytest.mark.django_db
+@pytest.mark.skipif("connection.vendor != 'sqlite'", reason="about SQLite's one document")
+@pytest.mark.parametrize(
+    ("name", "value"), [("sqlite_version_info", (3, 32, 9)), ("LARGEST_DOCUMENT", 5)]
+)
+def test_workspaces_that_differ_are_written_singly_where_they_have_to_be(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: object
+) -> None:
+    place = sqlite3 if name == "sqlite_version_info" else sqlite
+    monkeypatch.setattr(place, name, value)
+    monkeypatch.setattr(sqlite, "FINISH_EDITED_ALIKE", None)
+    backend = backend_for("default")
+    Job.objects.bulk_enqueue(Job(name="noop") for _ in range(2))
+    held = [claim for _, claim in claim(backend)]
+
+    assert backend.finish([complete(each, workspace="[123]") for each in held]) == []
+
+    assert [job.workspace for job in Job.objects.all()] == [[123], [123]]
 
 
 @pytest.mark.django_db

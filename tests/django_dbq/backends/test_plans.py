@@ -63,6 +63,20 @@ def test_a_plan_made_for_an_empty_table_reads_indexes_when_it_has_grown() -> Non
     connection.close()
 
 
+@pytest.mark.django_db
+@pytest.mark.skipif("connection.vendor != 'sqlite'", reason="about SQLite's plans")
+def test_outcomes_that_differ_in_their_workspaces_are_looked_up_by_id() -> None:
+    Job.objects.bulk_enqueue(Job(name="noop") for _ in range(100))
+    for statistics in ("ANALYZE", "DELETE FROM sqlite_stat1"):
+        connection.connection.execute(statistics)
+        explain = f"EXPLAIN QUERY PLAN {sqlite.FINISH_EDITED_ALIKE}"
+        rows = connection.connection.execute(explain, [*11 * [None], "[]", None]).fetchall()
+        plan = "\n".join(str(row) for row in rows)
+        assert "SCAN json_each" in plan
+        assert "SEARCH django_dbq_job USING INDEX sqlite_autoindex_django_dbq_job_1 (id=?)" in plan
+        assert "SCAN django_dbq_job" not in plan
+
+
 def rows_read_in_sequence() -> int:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_stat_force_next_flush()")
