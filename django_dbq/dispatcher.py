@@ -71,7 +71,9 @@ class Dispatcher:
         self.limits = limits
         self.threads = threads
         self.clock = clock
-        self.outcomes = OutcomeWriter(backend=backend, batch=batch, on_progress=on_progress)
+        self.outcomes = OutcomeWriter(
+            backend=backend, batch=batch, on_progress=on_progress, on_doubt=self._doubt
+        )
         self.known = KnownJobs(queues=queues, backend=backend, clock=clock)
         self.error: BaseException | None = None
         self._size = BatchSize(largest)
@@ -123,10 +125,7 @@ class Dispatcher:
         """Keep what could not be written, and wait before the database is asked again."""
         now = self.clock()
         self.outcomes.put_back()
-        # The statement that was under way may have been carried out, or may be later.
-        self._uncertain_until = now + UNCERTAIN_SECONDS
-        self._next_sweep = now
-        self.batch.frozen_since = self.batch.held_since
+        self._doubt()
         self.batch.weather += 1
         self._promising = True
         with suppress(Error):
@@ -139,6 +138,12 @@ class Dispatcher:
             self.bell.wait(left)
         if self.stop.seconds > PATIENCE and not self.batch.running:
             raise error
+
+    def _doubt(self) -> None:
+        """Look for a while for what the last statement did, if it did, or is to do anything."""
+        self._next_sweep = self.clock()
+        self._uncertain_until = self._next_sweep + UNCERTAIN_SECONDS
+        self.batch.frozen_since = self.batch.held_since
 
     def end(self) -> None:
         """Let ``run`` write the last outcomes and return: no task will be run any more."""

@@ -21,15 +21,22 @@ class OutcomeWriter:
     """Writes the outcomes of a batch, together with a claim where there is one, and counts them.
 
     An outcome that the database refuses fails its own job, and no other. ``on_progress``: called
-    with the tally after each write.
+    with the tally after each write. ``on_doubt``: called when a claim may have been carried out
+    whose answer could not be read.
     """
 
     def __init__(
-        self, *, backend: Backend, batch: Batch, on_progress: Callable[[Tally], None]
+        self,
+        *,
+        backend: Backend,
+        batch: Batch,
+        on_progress: Callable[[Tally], None] = lambda tally: None,
+        on_doubt: Callable[[], None] = lambda: None,
     ) -> None:
         self.backend = backend
         self.batch = batch
         self.on_progress = on_progress
+        self.on_doubt = on_doubt
         self.tally = Tally()
         self._ended: Sequence[Outcome] = []
         #: The claims whose outcome may have been written, though the database's answer is missing.
@@ -57,6 +64,8 @@ class OutcomeWriter:
             try:
                 late, claimed = self.backend.exchange(self._ended, wanted)
             except (DataError, IntegrityError, ValueError):
+                self.on_doubt()
+                self._unsure |= {_key(outcome) for outcome in self._ended}
                 self._finish(self._ended)
             else:
                 self._count(self._ended, late)

@@ -73,11 +73,18 @@ def as_read(workspace: BaseModel) -> AsRead:
 
 
 def has_changed(workspace: BaseModel, before: AsRead) -> bool:
-    """Return whether it may be another workspace, as JSON, than it was ``as_read``."""
+    """Return whether it may be another workspace, as JSON, than it was ``as_read``.
+
+    True as well for a field that was set to an equal object, which is cheap to find out later.
+    """
     if isinstance(before, bytes):
         return text_of(workspace) != before
-    fields = vars(workspace)
-    return len(fields) != len(before) or not all(map(is_, fields.values(), before.values()))
+    try:
+        # What is no field, such as a cached property, is not asked for.
+        now = map(vars(workspace).__getitem__, before)
+        return not all(map(is_, now, before.values()))
+    except KeyError:
+        return True
 
 
 def load(model: type[W], stored: Any) -> W:

@@ -51,6 +51,9 @@ class Backend:
     finish  PROCESSING, STOPPING  -> READY, NEW, COMPLETE or FAILED, fenced by the token
     rescue  PROCESSING, STOPPING  -> READY, of a worker that is lost
 
+    A job whose task has ended, and that the worker's next claim would find first, may be written
+    once for both: PROCESSING -> PROCESSING, under a fresh token and fenced by the old one.
+
     *Fenced* means that only a row which still has the token, and still runs, is written: a worker
     that lost a job, or whose job was set back to READY by hand, changes nothing.
     """

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime, tzinfo
+from itertools import chain
 from typing import Any
 
 from django.db import transaction
@@ -13,7 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django_dbq.backends import statements
 from django_dbq.backends.base import Backend, Wanted
 from django_dbq.backends.rows import claims_of
-from django_dbq.backends.statements import ATTEMPTS, Statement
+from django_dbq.backends.statements import Statement
 from django_dbq.claims import Claim, Outcome
 
 psycopg: Any
@@ -55,33 +56,33 @@ class PostgreSQLBackend(Backend):
         return self._claims(rows, token, wanted)
 
     def finish(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        asked = statements.finish(outcomes)
-        return _late(asked, self._execute(asked))
+        return _late(outcomes, self._execute(statements.finish(outcomes)))
 
     def exchange(
         self, outcomes: Sequence[Outcome], wanted: Wanted
     ) -> tuple[list[Outcome], list[Claim]]:
         """Finish, and claim from the first queue, in one round trip and one transaction.
 
-        Jobs that a claim would find first once they are finished are written once.
+        A job that the claim would find first once it is finished is written once. Those that turn
+        out to come later are finished behind it, and the claim is repeated.
         """
         token = uuid.uuid4()
-        asked = statements.exchange(outcomes, wanted, token)
-        *results, rows = self._execute(asked)
-        ended = asked[:-1]
-        rows, queues = list(rows), wanted.queues[1:]
-        for statement, written in zip(ended, results, strict=True):
-            if statement.goes_on:
-                going = [row for row in written if row[ATTEMPTS]]
-                rows += going
-                if len(going) < len(written):
-                    # They wait after all, and may find room.
-                    queues = wanted.queues
+        ended, finish, going_on, go_on = statements.exchange(outcomes, wanted, token)
+        room = wanted._replace(limit=wanted.limit - len(going_on))
+        claim = statements.claim(wanted.queues[0], room, token)
+        results = self._execute([*finish, *go_on, claim])
+        late = _late(ended, results[: len(finish)])
+        rows = list(chain.from_iterable(results[len(finish) :]))
         claimed = self._claims(rows, token, wanted)
+        queues = wanted.queues[1:]
+        if len(rows) - len(results[-1]) < len(going_on):
+            gone_on = {row[0] for row in rows}
+            late += self.finish([each for each in going_on if each.claim.job_id not in gone_on])
+            queues = wanted.queues
         if queues and len(claimed) < wanted.limit:
             rest = wanted._replace(queues=queues, limit=wanted.limit - len(claimed))
             claimed += self.claim(rest)
-        return _late(ended, results), claimed
+        return late, claimed
 
     def promote(self) -> float | None:
         [[(promoted, seconds)]] = self._execute([statements.promote()])
@@ -119,14 +120,10 @@ class PostgreSQLBackend(Backend):
             return [cursor.fetchall() for cursor in cursors]
 
 
-def _late(asked: Sequence[Statement], results: Sequence[Sequence[Row]]) -> list[Outcome]:
-    """Return the outcomes whose job was no longer ours, of which there are none as a rule."""
-    late: list[Outcome] = []
-    for (_, _, outcomes, goes_on), rows in zip(asked, results, strict=True):
-        if len(rows) != (len(outcomes) if goes_on else 0):
-            named = {row[0] for row in rows}
-            late += [each for each in outcomes if (each.claim.job_id in named) != goes_on]
-    return late
+def _late(outcomes: Sequence[Outcome], results: Sequence[Sequence[Row]]) -> list[Outcome]:
+    """Return the outcomes that the results of their statements name."""
+    late = {row[0] for rows in results for row in rows}
+    return [outcome for outcome in outcomes if outcome.claim.job_id in late] if late else []
 
 
 def leads_to_server(connection: BaseDatabaseWrapper) -> bool:

@@ -23,9 +23,6 @@ _CLAIMED = """
           CASE WHEN run_after >= '1000-01-01' THEN run_after END,
           attempts, losses, error, version, cancel_requested, dedupe_key
 """
-#: Where ``_CLAIMED`` has the attempts.
-ATTEMPTS = 9
-
 # Which due jobs of one queue come next, and now are this worker's?
 # What had ended, and was set back by somebody, begins anew.
 # An array, since the planner may run a bare IN (SELECT ... LIMIT) again for another row, and so
@@ -51,48 +48,46 @@ RETURNING {_CLAIMED}
 
 # Which of these jobs, whose next task is this, come before all that a claim would find? They go on:
 # they are this worker's at once, under the token of that claim. That is one write in the place of
-# two, the first of which would put the job among those that wait. The others wait. Those that are
-# not ours any more are not returned.
+# two, the first of which would put the job among those that wait.
 _FOLLOWING = """
 following AS (
     SELECT -priority::int AS rank, created FROM django_dbq_job
-     WHERE claimable AND queue_name = %(queue)s AND name = ANY(%(names)s::text[])
+     WHERE claimable AND queue_name = %(queue)s
        AND (run_after IS NULL OR run_after <= STATEMENT_TIMESTAMP())
+       AND name = ANY(%(names)s::text[])
      ORDER BY priority DESC, created
      LIMIT 1)
 """
-_COMES_FIRST = """
-    queue_name = %(queue)s AND name = ANY(%(names)s::text[])
-    AND ({run_after} IS NULL OR {run_after} <= STATEMENT_TIMESTAMP())
-    AND COALESCE((-{priority}::int, created) <= (SELECT rank, created FROM following), TRUE)
-"""
 _GOING_ON = """
-       state = CASE WHEN {comes_first} THEN 'PROCESSING' ELSE 'READY' END,
-       claim_token = CASE WHEN {comes_first} THEN %(token)s::uuid END,
-       attempts = CASE WHEN {comes_first} THEN 1 ELSE 0 END,
-       started = CASE WHEN {comes_first} THEN STATEMENT_TIMESTAMP() ELSE started END,
-       next_task = %(next_task)s, losses = 0, error = NULL, modified = STATEMENT_TIMESTAMP(),
-       finished = NULL
+       state = 'PROCESSING', next_task = %(next_task)s, claim_token = %(token)s, attempts = 1,
+       losses = 0, error = NULL, started = STATEMENT_TIMESTAMP(), modified = STATEMENT_TIMESTAMP(),
+       finished = NULL, parked = NULL
 """
-_AS_IT_WAS = _COMES_FIRST.format(priority="priority", run_after="run_after")
-_AS_EDITED = _COMES_FIRST.format(priority="%(priority)s", run_after="%(run_after)s::timestamptz")
 GO_ON = f"""
 WITH {_FOLLOWING}
-UPDATE django_dbq_job SET {_GOING_ON.format(comes_first=_AS_IT_WAS)}
- WHERE id = ANY(%(ids)s::uuid[]) AND claim_token = %(held)s AND state IN ('PROCESSING', 'STOPPING')
+UPDATE django_dbq_job SET {_GOING_ON}
+ WHERE id = ANY(%(ids)s::uuid[]) AND claim_token = %(held)s AND state = 'PROCESSING'
+   AND queue_name = %(queue)s AND (run_after IS NULL OR run_after <= STATEMENT_TIMESTAMP())
+   AND name = ANY(%(names)s::text[])
+   AND COALESCE((-priority::int, created) <= (SELECT rank, created FROM following), TRUE)
 RETURNING {_CLAIMED}
 """  # noqa: S608 - of constants
+
+# And which of these, whose workspaces are those, and which have the rest in common?
 GO_ON_EDITED = f"""
 WITH {_FOLLOWING},
 ended AS (
     SELECT * FROM ROWS FROM (unnest(%(ids)s::uuid[]), jsonb_array_elements(%(workspaces)s::jsonb))
-        AS ended (job_id, made))
+        AS ended (job_id, edited))
 UPDATE django_dbq_job
-   SET {_GOING_ON.format(comes_first=_AS_EDITED)}, workspace = made, priority = %(priority)s,
-       run_after = %(run_after)s, queue_name = %(queue)s, version = %(version)s
+   SET {_GOING_ON}, workspace = edited, priority = %(priority)s, run_after = %(run_after)s,
+       queue_name = %(queue)s, version = %(version)s
   FROM ended
  WHERE id = ANY(ARRAY(SELECT job_id FROM ended)) AND id = job_id
-   AND claim_token = %(held)s AND state IN ('PROCESSING', 'STOPPING')
+   AND claim_token = %(held)s AND state = 'PROCESSING'
+   AND (%(run_after)s::timestamptz IS NULL OR %(run_after)s <= STATEMENT_TIMESTAMP())
+   AND name = ANY(%(names)s::text[])
+   AND COALESCE((-%(priority)s::int, created) <= (SELECT rank, created FROM following), TRUE)
 RETURNING {_CLAIMED}
 """  # noqa: S608 - of constants
 
@@ -192,15 +187,10 @@ LARGEST_DOCUMENT = 16 * 1024 * 1024
 
 
 class Statement(NamedTuple):
-    """A statement, its values, and the outcomes that it writes.
-
-    One by which jobs go on returns those that were ours, and others those that were not.
-    """
+    """A statement, and its values."""
 
     text: LiteralString
     values: Sequence[Any] | Mapping[str, Any]
-    outcomes: Sequence[Outcome] = ()
-    goes_on: bool = False
 
 
 def promote() -> Statement:
@@ -214,28 +204,37 @@ def claim(queue: str, wanted: Wanted, token: uuid.UUID) -> Statement:
 
 
 def finish(outcomes: Sequence[Outcome]) -> list[Statement]:
-    """Return the statements that write the outcomes."""
+    """Return the statements that write the outcomes; they return the ids of those too late."""
     groups, others = _groups(outcomes)
     return [*map(_finish_group, groups), *map(_finish, others)]
 
 
-def exchange(outcomes: Sequence[Outcome], wanted: Wanted, token: uuid.UUID) -> list[Statement]:
-    """Return the statements that write the outcomes and, the last of them, claim.
+class Exchange(NamedTuple):
+    """The outcomes of jobs that end or wait, and of those that may go on, with the statements."""
 
-    A claim from the first queue finds what has a next task now. As far as there is room, such jobs
-    go on without it.
+    ended: list[Outcome]
+    finish: list[Statement]
+    going_on: list[Outcome]
+    go_on: list[Statement]
+
+
+def exchange(outcomes: Sequence[Outcome], wanted: Wanted, token: uuid.UUID) -> Exchange:
+    """Return which jobs may go on, as many as there is room for, and how to ask for that.
+
+    What lets them returns the rows of those that do. The outcomes of the others are not written.
     """
     groups, others = _groups(outcomes)
-    ended, going_on = [*map(_finish, others)], list[Statement]()
-    room = wanted.limit
+    ended = list(chain.from_iterable(others))
+    parts = Exchange(ended, [*map(_finish, others)], [], [])
     for group in groups:
-        count = room if _may_go_on(group[0], wanted) else 0
-        if going := group[:count]:
-            going_on.append(_go_on(going, wanted, token))
-            room -= len(going)
-        if left := group[count:]:
-            ended.append(_finish_group(left))
-    return [*ended, *going_on, claim(wanted.queues[0], wanted._replace(limit=room), token)]
+        room = wanted.limit - len(parts.going_on) if _may_go_on(group[0], wanted) else 0
+        if going := group[:room]:
+            parts.going_on.extend(going)
+            parts.go_on.append(_go_on(going, wanted, token))
+        if left := group[room:]:
+            parts.ended.extend(left)
+            parts.finish.append(_finish_group(left))
+    return parts
 
 
 def _groups(outcomes: Sequence[Outcome]) -> tuple[list[list[Outcome]], list[list[Outcome]]]:
@@ -248,8 +247,9 @@ def _groups(outcomes: Sequence[Outcome]) -> tuple[list[list[Outcome]], list[list
 def _may_go_on(outcome: Outcome, wanted: Wanted) -> bool:
     """Return whether the like of a job can be claimed now, for a task that was not tried yet."""
     row = outcome.row
-    is_ready = row.state == Job.STATES.READY and not outcome.attempts
-    return is_ready and row.queue_name == wanted.queues[0]
+    is_new = row.state == Job.STATES.READY and not outcome.attempts and not outcome.losses
+    is_here = row.queue_name == wanted.queues[0]
+    return is_new and is_here and parked_until(row.state, row.run_after) is None
 
 
 def _go_on(group: Sequence[Outcome], wanted: Wanted, token: uuid.UUID) -> Statement:
@@ -263,23 +263,23 @@ def _go_on(group: Sequence[Outcome], wanted: Wanted, token: uuid.UUID) -> Statem
             "workspaces": _array(group), "priority": row.priority, "run_after": row.run_after,
             "version": row.version,
         }  # fmt: skip
-    return Statement(GO_ON_EDITED if edited else GO_ON, values, group, goes_on=True)
+    return Statement(GO_ON_EDITED if edited else GO_ON, values)
 
 
 def _finish_group(group: Sequence[Outcome]) -> Statement:
     claim, row, attempts, losses, _, edited, _ = group[0]
     values: list[Any] = [row.state, row.next_task, attempts, losses, row.state in Job.FINISHED]
     if not edited:
-        return Statement(_FINISH_ALIKE, [_ids(group), *values, claim.token], group)
+        return Statement(_FINISH_ALIKE, [_ids(group), *values, claim.token])
     parked = parked_until(row.state, row.run_after)
     values += [row.priority, row.run_after, parked, row.queue_name, row.version, claim.token]
-    return Statement(FINISH_EDITED, [_ids(group), _array(group), *values], group)
+    return Statement(FINISH_EDITED, [_ids(group), _array(group), *values])
 
 
 def _finish(outcomes: Sequence[Outcome]) -> Statement:
     # As one document, since an array for each column takes ten times as long to make.
     document = json.dumps([_record(outcome) for outcome in outcomes])
-    return Statement(FINISH, [document, name_of_this_process()], outcomes)
+    return Statement(FINISH, [document, name_of_this_process()])
 
 
 def _parts(outcomes: Iterable[Outcome]) -> Iterator[list[Outcome]]:

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from django.db import DataError, InterfaceError, OperationalError, connections
 from django.utils import timezone
 from pytest_django import Settings
 
+from django_dbq import dispatcher as dispatcher_module
 from django_dbq.backends import LostJobs, Wanted, backend_for
 from django_dbq.batch import LARGEST_BATCH, TARGET_SECONDS, BatchSize
 from django_dbq.claims import Claim, Outcome
@@ -28,7 +30,7 @@ from django_dbq.models import Job
 from django_dbq.models import Worker as Row
 from django_dbq.worker import Worker
 from tests import tasks
-from tests.conftest import wait_for
+from tests.conftest import states, wait_for
 from tests.routers import JobsElsewhere
 
 pytestmark = pytest.mark.django_db
@@ -514,6 +516,37 @@ class TestRefusedOutcomes:
         assert worker.run() == Tally(complete=1)
         job.refresh_from_db()
         assert (job.state, job.attempts) == (Job.STATES.COMPLETE, 1)
+
+    @pytest.mark.django_db(transaction=True)
+    @pytest.mark.parametrize("error", [DataError, OperationalError])
+    def test_an_answer_that_is_lost_leaves_no_job_behind(
+        self,
+        error: type[Exception],
+        record: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """Neither what was claimed, nor what went on with its next task."""
+        jobs = [Job.objects.create(name="three") for _ in range(3)]
+        worker = Worker(queues=["default"], using="default", limits=Limits(rate=0, burst=True))
+        exchange = worker.backend.exchange
+        errors = iter([error("an answer that is lost")])
+
+        def losing(*given: Any) -> Any:
+            answer = exchange(*given)
+            for lost in errors:
+                raise lost
+            return answer
+
+        monkeypatch.setattr(worker.backend, "exchange", losing)
+        monkeypatch.setattr(dispatcher_module, "SWEEP_INTERVAL", 0.05)
+        worker.run()
+        assert next(errors, None) is None
+        assert states() == {"COMPLETE": 3}
+        starts = Counter(tuple(line.split()[:2]) for line in record.read_text().splitlines())
+        assert len(starts) == 3 * len(jobs)
+        assert set(starts.values()) == {1}
+        assert "outcome_too_late" not in caplog.text
 
     @pytest.mark.django_db(transaction=True)
     def test_whoever_looks_on_does_not_stop_the_work(self) -> None:

@@ -15,14 +15,16 @@ from django.db import connection
 from django_dbq import registry
 from django_dbq.models import Failure, Job
 
-_COLUMNS = "job, old_state, new_state, old_token, new_token"
-_OLD_AND_NEW = "NEW.id, OLD.state, NEW.state, OLD.claim_token, NEW.claim_token"
+_COLUMNS = "job, old_state, new_state, old_token, new_token, old_worker, new_worker"
+_OLD_AND_NEW = (
+    "NEW.id, OLD.state, NEW.state, OLD.claim_token, NEW.claim_token, OLD.worker, NEW.worker"
+)
 _CHANGED = "OLD.state {differs} NEW.state OR OLD.claim_token {differs} NEW.claim_token"
 _LOG = f"INSERT INTO faults_history ({_COLUMNS}) VALUES ({_OLD_AND_NEW});"
 _TABLE = """
 CREATE TABLE faults_history (
     id {serial}, job char(36) NOT NULL, old_state varchar(20), new_state varchar(20),
-    old_token char(36), new_token char(36))
+    old_token char(36), new_token char(36), old_worker char(36), new_worker char(36))
 """
 _OVERWRITTEN = "OLD.state IN ('COMPLETE', 'FAILED')"
 
@@ -68,12 +70,17 @@ class Change(NamedTuple):
     new_state: str
     old_token: uuid.UUID | None
     new_token: uuid.UUID | None
+    old_worker: uuid.UUID | None
+    new_worker: uuid.UUID | None
 
     @property
     def goes_on(self) -> bool:
         """Whether an end and a claim were one write: nobody saw the job wait in between."""
-        is_running = self.old_state in _RUNNING and self.new_state == "PROCESSING"
-        return is_running and self.old_token != self.new_token
+        is_running = self.old_state == self.new_state == "PROCESSING"
+        is_anew = self.old_token is not None and self.old_token != self.new_token
+        # Only PostgreSQL's statements do that; and never for a job that another worker has.
+        is_ours = connection.vendor == "postgresql" and self.old_worker == self.new_worker
+        return is_running and is_anew and is_ours
 
     @property
     def is_claim(self) -> bool:
@@ -89,7 +96,7 @@ class Change(NamedTuple):
     def is_legal(self) -> bool:
         """Whether the design has such a transition; deployments and users had no hand in this."""
         if self.goes_on:
-            return self.old_token is not None and self.new_token is not None
+            return self.new_token is not None and self.new_worker is not None
         if self.is_claim:
             return self.old_token is None and self.new_token is not None
         if self.is_end:
@@ -143,10 +150,9 @@ def read_history() -> list[Change]:
                 uuid.UUID(str(job)),
                 old_state,
                 new_state,
-                uuid.UUID(str(old_token)) if old_token else None,
-                uuid.UUID(str(new_token)) if new_token else None,
+                *(uuid.UUID(str(value)) if value else None for value in identities),
             )
-            for job, old_state, new_state, old_token, new_token in cursor.fetchall()
+            for job, old_state, new_state, *identities in cursor.fetchall()
         ]
 
 

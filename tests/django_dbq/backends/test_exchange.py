@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from django_dbq.backends import Backend, Wanted, backend_for
+from django_dbq.backends import Backend, Wanted, backend_for, statements
 from django_dbq.claims import Claim, Outcome
 from django_dbq.execution import release
 from django_dbq.models import Job
@@ -128,6 +128,17 @@ def test_there_is_not_always_room_for_all(backend: Backend, changes: dict[str, A
 
     assert ids(claimed) == [mine[0].pk, mine[1].pk]
     assert Job.objects.get(pk=mine[2].pk).state == "READY"
+
+
+def test_there_is_no_room_for_all_that_were_claimed_one_after_the_other(
+    backend: Backend, changes: dict[str, Any]
+) -> None:
+    mine = [created() for _ in range(4)]
+    held = [*backend.claim(wanted(limit=2)), *backend.claim(wanted(limit=2))]
+
+    _, claimed = backend.exchange([goes_on(claim, **changes) for claim in held], wanted(limit=3))
+
+    assert ids(claimed) == [job.pk for job in mine[:3]]
 
 
 def test_full_room_is_used_though_others_rank_before(
@@ -267,25 +278,148 @@ def test_all_ways_to_end_can_come_together(backend: Backend) -> None:
     assert Job.objects.get(pk=jobs[2].pk).state == "COMPLETE"
 
 
+def test_one_that_is_late_takes_no_room(backend: Backend, changes: dict[str, Any]) -> None:
+    mine = [created() for _ in range(3)]
+    held = backend.claim(wanted())
+    Job.objects.filter(pk=mine[1].pk).update(claim_token=uuid.uuid4())
+    other, _ = created(), created()
+
+    outcomes = [goes_on(claim, **changes) for claim in held]
+    late, claimed = backend.exchange(outcomes, wanted(limit=3))
+
+    assert late == [outcomes[1]]
+    assert ids(claimed) == [mine[0].pk, mine[2].pk, other.pk]
+
+
+def test_those_that_put_their_next_task_off_are_parked(backend: Backend) -> None:
+    jobs = [created() for _ in range(3)]
+    held = backend.claim(wanted())
+    jobs[2].cancel()
+    later = timezone.now() + timedelta(days=1)
+
+    outcomes = [goes_on(claim, run_after=later) for claim in held]
+    _, claimed = backend.exchange(outcomes, wanted())
+
+    # One that is to be cancelled does not wait.
+    assert ids(claimed) == [jobs[2].pk]
+    rows = Job.objects.filter(pk__in=[job.pk for job in jobs[:2]])
+    assert [(row.parked, row.claimable) for row in rows] == 2 * [(later, False)]
+
+
+def test_what_happened_to_earlier_tasks_is_forgotten(
+    backend: Backend, changes: dict[str, Any]
+) -> None:
+    for _ in range(2):
+        created()
+    Job.objects.update(state="READY", attempts=4, losses=2, error="it broke")
+    held = backend.claim(wanted())
+    Job.objects.filter(pk=held[0].job_id).update(state="STOPPING")
+
+    outcomes = [goes_on(claim, **changes) for claim in held]
+    late, claimed = backend.exchange(outcomes, wanted())
+
+    assert late == []
+    assert [(each.attempts, each.losses, each.error) for each in claimed] == 2 * [(1, 0, None)]
+    for row in Job.objects.all():
+        assert (row.state, row.attempts, row.losses, row.error) == ("PROCESSING", 1, 0, None)
+
+
+def test_a_workspace_that_was_brought_up_to_date_has_its_version(backend: Backend) -> None:
+    for _ in range(2):
+        created()
+    held = backend.claim(wanted())
+
+    outcomes = [goes_on(claim, workspace="[2]", version=2) for claim in held]
+    _, claimed = backend.exchange(outcomes, wanted())
+
+    assert [claim.row.version for claim in claimed] == [2, 2]
+    assert [(job.workspace, job.version) for job in Job.objects.all()] == 2 * [([2], 2)]
+
+
+def test_a_priority_that_others_changed_counts(backend: Backend) -> None:
+    mine = [created() for _ in range(2)]
+    held = backend.claim(wanted())
+    Job.objects.filter(pk=mine[0].pk).update(priority=-1)
+    other = created()
+
+    _, claimed = backend.exchange([goes_on(claim) for claim in held], wanted())
+
+    assert ids(claimed) == [mine[1].pk, other.pk, mine[0].pk]
+
+
+def test_what_ends_in_some_other_way_and_waits_may_come_first(
+    backend: Backend, changes: dict[str, Any]
+) -> None:
+    mine = [created() for _ in range(3)]
+    held = backend.claim(wanted())
+
+    outcomes = [goes_on(held[0], **changes), goes_on(held[1], **changes)]
+    outcomes.append(goes_on(held[2], priority=5))
+    _, claimed = backend.exchange(outcomes, wanted(limit=1))
+
+    assert ids(claimed) == [mine[2].pk]
+
+
 @pytest.mark.skipif("connection.vendor != 'postgresql'", reason="as PostgreSQL does it")
-def test_one_write_is_enough(changes: dict[str, Any]) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("CREATE TABLE written (state text)")
-        cursor.execute(
-            "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS"
-            " $$ BEGIN INSERT INTO written VALUES (NEW.state); RETURN NULL; END $$"
-        )
-        cursor.execute(
-            "CREATE TRIGGER note AFTER UPDATE ON django_dbq_job FOR EACH ROW"
-            " EXECUTE FUNCTION note()"
-        )
-        backend = backend_for("default")
+class TestOneWrite:
+    @pytest.fixture(autouse=True)
+    def noted(self) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE written (state text)")
+            cursor.execute(
+                "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS"
+                " $$ BEGIN INSERT INTO written VALUES (NEW.state); RETURN NULL; END $$"
+            )
+            cursor.execute(
+                "CREATE TRIGGER note AFTER UPDATE ON django_dbq_job FOR EACH ROW"
+                " EXECUTE FUNCTION note()"
+            )
+
+    def written(self, held: list[Claim], changes: dict[str, Any]) -> list[str]:
+        """Return the states that were written when these jobs go on, one by one."""
+        outcomes = [goes_on(claim, **changes) for claim in held]
+        with connection.cursor() as cursor:
+            cursor.execute("DELETE FROM written")
+            backend_for("default").exchange(outcomes, wanted(limit=len(held)))
+            cursor.execute("SELECT state FROM written")
+            return [state for (state,) in cursor.fetchall()]
+
+    def test_is_enough(self, changes: dict[str, Any]) -> None:
         for _ in range(2):
             created()
-        held = backend.claim(wanted())
-        cursor.execute("DELETE FROM written")
+        held = backend_for("default").claim(wanted())
 
-        backend.exchange([goes_on(claim, **changes) for claim in held], wanted())
+        assert self.written(held, changes) == ["PROCESSING", "PROCESSING"]
 
-        cursor.execute("SELECT state FROM written")
-        assert cursor.fetchall() == [("PROCESSING",), ("PROCESSING",)]
+    def test_is_enough_where_only_others_may_have_what_comes_before(
+        self, changes: dict[str, Any]
+    ) -> None:
+        past = timezone.now() - timedelta(hours=1)
+        for _ in range(2):
+            created(run_after=past)
+        held = backend_for("default").claim(wanted())
+        created(priority=1, name="noop")
+        Job.objects.filter(name="noop").update(name="unknown")
+        created(priority=1, run_after=timezone.now() + timedelta(days=1))
+        Job.objects.update(parked=None)
+        created(priority=1, queue_name="other")
+
+        assert self.written(held, changes) == ["PROCESSING", "PROCESSING"]
+
+    def test_is_not_tried_for_what_is_put_off(self) -> None:
+        for _ in range(2):
+            created()
+        held = backend_for("default").claim(wanted())
+        later = timezone.now() + timedelta(days=1)
+
+        outcomes = [goes_on(claim, run_after=later) for claim in held]
+
+        assert statements.exchange(outcomes, wanted(), uuid.uuid4()).go_on == []
+
+    def test_is_not_enough_where_another_comes_first(self, changes: dict[str, Any]) -> None:
+        for _ in range(2):
+            created()
+        held = backend_for("default").claim(wanted())
+        created(priority=1)
+
+        assert sorted(self.written(held, changes)) == [*2 * ["PROCESSING"], *2 * ["READY"]]
