@@ -12,8 +12,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError, to_json
 from pydantic_core.core_schema import ErrorType
 
+from django_dbq.errors import WorkspaceError
 from django_dbq.workspace import encode_workspace
-from django_dbq_typed.secrets import has_secrets, reveal
+from django_dbq_typed.secrets import has_secrets, reveal, stray_secret, takes_anything
 
 W = TypeVar("W", bound=BaseModel)
 
@@ -45,8 +46,11 @@ def dump(workspace: BaseModel) -> Any:
     stored = workspace.model_dump(mode="json", by_alias=False, round_trip=True, warnings=False)
     if not has_secrets(type(workspace)):
         return stored
-    values = workspace.model_dump(mode="python", by_alias=False, round_trip=True, warnings=False)
-    return reveal(stored, values)
+    return reveal(stored, _values(workspace))
+
+
+def _values(workspace: BaseModel) -> dict[str, Any]:
+    return workspace.model_dump(mode="python", by_alias=False, round_trip=True, warnings=False)
 
 
 def text_of(workspace: BaseModel) -> bytes:
@@ -110,7 +114,8 @@ def check(model: type[BaseModel], given: Any) -> Any:
     """Return a new job's workspace as it is to be stored: a model, or the JSON for one.
 
     JSON may use aliases, as everywhere with pydantic, and is stored by field names. Raises
-    ``ValidationError``, or ``WorkspaceError`` for what is no JSON.
+    ``ValidationError``, or ``WorkspaceError`` for what is no JSON, and for a secret in a field that
+    is not annotated as one: it would be stored in clear, and shown, or as asterisks.
     """
     if isinstance(given, Checked):
         return given.stored
@@ -122,6 +127,11 @@ def check(model: type[BaseModel], given: Any) -> Any:
             raise without_input(error) from None
     stored = dump(given)
     loaded = load(model, stored)
+    if takes_anything(model) and (path := stray_secret(_values(given), _values(loaded))):
+        raise WorkspaceError(
+            f"{path} is a secret, and its field is not annotated as one, so that nobody could read"
+            " it back or knew to hide it: annotate it as SecretStr, SecretBytes or Secret[...]."
+        )
     # What a subclass adds is unknown to the job's model, also whether it is a secret.
     return stored if type(given) is model else dump(loaded)
 

@@ -26,9 +26,11 @@ from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import TypeAliasType, TypedDict
 
 from django_dbq import registry
+from django_dbq.errors import WorkspaceError
 from django_dbq.models import Job
 from django_dbq_typed import JobContext, job
-from django_dbq_typed.secrets import has_secrets
+from django_dbq_typed.secrets import has_secrets, takes_anything
+from django_dbq_typed.workspaces import check
 
 T = TypeVar("T")
 
@@ -223,3 +225,68 @@ def test_are_refused_in_json_without_being_shown() -> None:
         Job.objects.create(name="picky", workspace={"password": SecretStr("hunter2")})
     assert not isinstance(raised.value, ValidationError)
     assert "hunter2" not in str(raised.value)
+
+
+class Anything(BaseModel):
+    """Annotations that do not say whether there are secrets."""
+
+    value: Any = None
+    values: list = []  # type: ignore[type-arg] # pyright: ignore[reportMissingTypeArgument]
+    known: SecretStr = SecretStr("known")
+
+
+class Extra(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class Holder(BaseModel):
+    inside: dict[str, Extra] = {}
+
+
+@pytest.mark.parametrize(
+    ("workspace", "path"),
+    [
+        (Anything(value=SecretStr("a")), "workspace.value"),
+        (Anything(value={"deep": [1, SecretStr("a")]}), "workspace.value.deep[1]"),
+        (Anything(values=[Birthday(date(2000, 1, 1))]), "workspace.values[0]"),
+        (Anything(value={SecretStr("a")}), "workspace.value[0]"),
+        (Extra.model_validate({"more": SecretBytes(b"a")}), "workspace.more"),
+        (
+            Holder(inside={"a": Extra.model_validate({"more": SecretStr("a")})}),
+            "workspace.inside.a.more",
+        ),
+    ],
+)
+def test_a_secret_of_which_no_annotation_speaks_is_refused(workspace: BaseModel, path: str) -> None:
+    with pytest.raises(WorkspaceError) as raised:
+        check(type(workspace), workspace)
+    assert str(raised.value).startswith(f"{path} is a secret")
+
+
+@pytest.mark.parametrize(
+    "workspace",
+    [
+        Anything(value=[1, {"a": None}], values=["a"]),
+        Extra.model_validate({"more": [1]}),
+        Holder(inside={"a": Extra.model_validate({"more": 1})}),
+    ],
+)
+def test_what_is_no_secret_may_be_anything(workspace: BaseModel) -> None:
+    loaded = type(workspace).model_validate(check(type(workspace), workspace))
+    assert loaded == workspace
+
+
+def test_a_secret_that_only_a_subclass_has_is_not_stored() -> None:
+    class Sub(Anything):
+        mine: SecretStr = SecretStr("mine")
+
+    assert "mine" not in check(Anything, Sub())
+
+
+@pytest.mark.parametrize(
+    ("annotation", "expected"),
+    [(Any, True), (object, True), (dict, True), (list[Any], True), (Extra, True),
+     (list[int], False), (dict[str, SecretStr], False), (Tree, False), (JsonValue, False)],
+)  # fmt: skip
+def test_where_there_may_be_anything_is_known(annotation: Any, expected: bool) -> None:
+    assert takes_anything(create_model("Made", value=(annotation, ...))) is expected
