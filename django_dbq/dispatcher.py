@@ -125,7 +125,7 @@ class Dispatcher:
         """Keep what could not be written, and wait before the database is asked again."""
         now = self.clock()
         self.outcomes.put_back()
-        self._doubt()
+        self._doubt(UNCERTAIN_SECONDS)
         self.batch.weather += 1
         self._promising = True
         with suppress(Error):
@@ -139,10 +139,10 @@ class Dispatcher:
         if self.stop.seconds > PATIENCE and not self.batch.running:
             raise error
 
-    def _doubt(self) -> None:
-        """Look for a while for what the last statement did, if it did, or is to do anything."""
+    def _doubt(self, seconds: float = 0) -> None:
+        """Look for jobs that the last statement has claimed, or still claims within that time."""
         self._next_sweep = self.clock()
-        self._uncertain_until = self._next_sweep + UNCERTAIN_SECONDS
+        self._uncertain_until = max(self._uncertain_until, self._next_sweep + seconds)
         self.batch.frozen_since = self.batch.held_since
 
     def end(self) -> None:
@@ -162,8 +162,7 @@ class Dispatcher:
 
         A turn is short, whatever the tasks do: it waits for the database alone.
         """
-        if self.batch.frozen_since is not None:
-            self._sweep()
+        self._sweep()
         if self.stop:
             self._stop()
             return False
@@ -179,7 +178,7 @@ class Dispatcher:
         if self._has_worked_enough():
             return True
         busy = unstarted or running or claimed
-        if self.limits.burst and not busy and not self._promising:
+        if self.limits.burst and not busy and not self._promising and not self._is_sweep_due():
             self.batch.close()
         return self._promising and self._room() > 0
 
@@ -310,16 +309,20 @@ class Dispatcher:
         self.outcomes.collect()
         self.outcomes.write()
 
+    def _is_sweep_due(self) -> bool:
+        return self.batch.frozen_since is not None and self.clock() >= self._next_sweep
+
     def _sweep(self) -> None:
         """Hand back the jobs that are ours by the table, and that we know nothing of."""
         now, since = self.clock(), self.batch.held_since
-        if now < self._next_sweep or since is None:
+        if not self._is_sweep_due() or since is None:
             return
         self._next_sweep = now + SWEEP_INTERVAL
         tokens = self.batch.tokens
         if count := self._lost.hand_back_unknown(self.worker, since=since, tokens=tokens):
+            self._promising = True
             logger.warning("%s", logfmt(event="jobs_handed_back", count=count))
-        if now > self._uncertain_until:
+        if now >= self._uncertain_until:
             self.batch.frozen_since = None
             self.outcomes.are_sure()
 

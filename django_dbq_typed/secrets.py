@@ -1,6 +1,8 @@
-"""Secrets of a model: whether it has any, how to store what pydantic would mask, and strays."""
+"""Secrets of a model: whether it has any, how to store what pydantic masks, and which are lost."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import is_dataclass
 from functools import cache
 from inspect import isclass
 from typing import Any, cast, get_args, get_origin, get_type_hints
@@ -10,9 +12,6 @@ from pydantic.types import Secret, SecretBytes, SecretStr
 from pydantic_core import to_jsonable_python
 
 _SECRETS = (Secret, SecretBytes, SecretStr)
-_CONTAINERS = {list, tuple, set, frozenset, dict}
-#: Annotations under which a value may be of any type.
-_ANYTHING = (Any, object, *_CONTAINERS)
 
 
 @cache
@@ -21,37 +20,20 @@ def has_secrets(model: type[BaseModel]) -> bool:
 
     Asked of the annotations: the JSON Schema marks a ``SecretStr``, but no ``Secret[int]``.
     """
-    try:
-        return any(isclass(each) and issubclass(each, _SECRETS) for each in _annotations(model))
-    except (NameError, TypeError):
-        return True
-
-
-@cache
-def takes_anything(model: type[BaseModel]) -> bool:
-    """Return whether there may be secrets in the model of which its annotations do not speak."""
-    try:
-        return any(each in _ANYTHING or _allows_extra_fields(each) for each in _annotations(model))
-    except (NameError, TypeError):
-        return True
-
-
-def _allows_extra_fields(annotation: Any) -> bool:
-    if not (isclass(annotation) and issubclass(annotation, BaseModel)):
-        return False
-    return annotation.model_config.get("extra") == "allow"
-
-
-def _annotations(model: type[BaseModel]) -> Iterator[Any]:
-    """Yield the annotations of all fields, and all of which they are made."""
     seen: dict[int, object] = {}
     pending: list[Any] = [model]
     while pending:
         annotation = pending.pop()
-        if id(annotation) not in seen:
-            seen[id(annotation)] = annotation
-            yield annotation
+        if id(annotation) in seen:
+            continue
+        seen[id(annotation)] = annotation
+        if isclass(annotation) and issubclass(annotation, _SECRETS):
+            return True
+        try:
             pending += _parts(annotation)
+        except (NameError, TypeError):
+            return True
+    return False
 
 
 def _parts(annotation: Any) -> Iterable[Any]:
@@ -65,9 +47,7 @@ def _parts(annotation: Any) -> Iterable[Any]:
             return get_type_hints(annotation, include_extras=True).values()
     # What `type Password = SecretStr` and NewType("Password", SecretStr) stand for.
     behind = (getattr(annotation, name, None) for name in ("__value__", "__supertype__"))
-    # The list of a list[int] is no list of anything.
-    origins = {get_origin(annotation)} - _CONTAINERS
-    return [*origins, *get_args(annotation), *behind]
+    return [get_origin(annotation), *get_args(annotation), *behind]
 
 
 def reveal(stored: Any, values: Any) -> Any:
@@ -84,16 +64,39 @@ def reveal(stored: Any, values: Any) -> Any:
     return stored
 
 
-def stray_secret(values: Any, loaded: Any, path: str = "workspace") -> str | None:
-    """Return where ``values`` has a secret that was no secret any more when it was ``loaded``."""
-    if isinstance(values, _SECRETS):
+def stray_secret(value: Any, loaded: Any, path: str = "workspace") -> str | None:
+    """Return where ``value`` has a secret that was none any more when it was ``loaded``, if it was.
+
+    Looks at the objects themselves: what pydantic makes of them depends on who wrote a serializer.
+    """
+    if isinstance(value, _SECRETS):
         return None if isinstance(loaded, _SECRETS) else path
-    both = (values, loaded)
-    inside: Iterable[tuple[str, Any, Any]] = ()
-    if all(isinstance(each, dict) for each in both):
-        inside = ((f"{path}.{key}", values[key], loaded[key]) for key in values if key in loaded)
-    elif all(isinstance(each, list | tuple | set | frozenset) for each in both):
-        pairs = enumerate(zip(values, loaded, strict=False))
-        inside = ((f"{path}[{number}]", *pair) for number, pair in pairs)
-    found = (stray_secret(value, back, place) for place, value, back in inside)
+    if isinstance(value, set | frozenset):
+        # Which is which cannot be told.
+        return path if _count_secrets(value) > _count_secrets(loaded) else None
+    parts, loaded_parts = _parts_of(value), _parts_of(loaded)
+    found = (
+        stray_secret(part, loaded_parts[key], f"{path}.{key}")
+        for key, part in parts.items()
+        if key in loaded_parts
+    )
     return next(filter(None, found), None)
+
+
+def _count_secrets(values: Any) -> int:
+    if type(values) not in (set, frozenset, list):
+        return 0
+    return sum(isinstance(each, _SECRETS) for each in values)
+
+
+def _parts_of(value: Any) -> Mapping[Any, Any]:
+    """Return what a value is made of, by names, keys or numbers, if it is stored."""
+    if isinstance(value, BaseModel):
+        fields = {**vars(value), **(value.__pydantic_extra__ or {})}
+        excluded = {name for name, field in type(value).model_fields.items() if field.exclude}
+        return {name: part for name, part in fields.items() if name not in excluded}
+    if isinstance(value, Mapping):
+        return {**value}
+    if isinstance(value, list | tuple | deque):
+        return dict(enumerate(cast("Iterable[Any]", value)))
+    return vars(value) if is_dataclass(value) and hasattr(value, "__dict__") else {}

@@ -14,7 +14,7 @@ from pydantic_core.core_schema import ErrorType
 
 from django_dbq.errors import WorkspaceError
 from django_dbq.workspace import encode_workspace
-from django_dbq_typed.secrets import has_secrets, reveal, stray_secret, takes_anything
+from django_dbq_typed.secrets import has_secrets, reveal, stray_secret
 
 W = TypeVar("W", bound=BaseModel)
 
@@ -46,11 +46,8 @@ def dump(workspace: BaseModel) -> Any:
     stored = workspace.model_dump(mode="json", by_alias=False, round_trip=True, warnings=False)
     if not has_secrets(type(workspace)):
         return stored
-    return reveal(stored, _values(workspace))
-
-
-def _values(workspace: BaseModel) -> dict[str, Any]:
-    return workspace.model_dump(mode="python", by_alias=False, round_trip=True, warnings=False)
+    values = workspace.model_dump(mode="python", by_alias=False, round_trip=True, warnings=False)
+    return reveal(stored, values)
 
 
 def text_of(workspace: BaseModel) -> bytes:
@@ -63,17 +60,18 @@ def text_of(workspace: BaseModel) -> bytes:
     return to_json(dump(workspace)) if b"null" in text else text
 
 
-def as_read(workspace: BaseModel) -> AsRead:
-    """Return what tells later whether the workspace has changed."""
-    fields = vars(workspace)
-    if (
-        _UNCHANGING.issuperset(map(type, fields.values()))
-        # Nothing but its fields makes a difference to its JSON.
+def _is_flat(workspace: BaseModel) -> bool:
+    """Return whether the workspace is its fields, and those cannot change in their places."""
+    return (
+        _UNCHANGING.issuperset(map(type, vars(workspace).values()))
         and workspace.__pydantic_extra__ is None
         and workspace.__pydantic_private__ is None
-    ):
-        return fields.copy()
-    return text_of(workspace)
+    )
+
+
+def as_read(workspace: BaseModel) -> AsRead:
+    """Return what tells later whether the workspace has changed."""
+    return vars(workspace).copy() if _is_flat(workspace) else text_of(workspace)
 
 
 def has_changed(workspace: BaseModel, before: AsRead) -> bool:
@@ -114,8 +112,8 @@ def check(model: type[BaseModel], given: Any) -> Any:
     """Return a new job's workspace as it is to be stored: a model, or the JSON for one.
 
     JSON may use aliases, as everywhere with pydantic, and is stored by field names. Raises
-    ``ValidationError``, or ``WorkspaceError`` for what is no JSON, and for a secret in a field that
-    is not annotated as one: it would be stored in clear, and shown, or as asterisks.
+    ``ValidationError``, or ``WorkspaceError`` for what is no JSON, and for a secret whose field is
+    not annotated as one: it would be stored and shown in clear, or lost as asterisks.
     """
     if isinstance(given, Checked):
         return given.stored
@@ -127,10 +125,10 @@ def check(model: type[BaseModel], given: Any) -> Any:
             raise without_input(error) from None
     stored = dump(given)
     loaded = load(model, stored)
-    if takes_anything(model) and (path := stray_secret(_values(given), _values(loaded))):
+    if not _is_flat(given) and (path := stray_secret(given, loaded)):
         raise WorkspaceError(
-            f"{path} is a secret, and its field is not annotated as one, so that nobody could read"
-            " it back or knew to hide it: annotate it as SecretStr, SecretBytes or Secret[...]."
+            f"{path} is a secret that does not come back as one, so that it would be lost or shown:"
+            " annotate it as SecretStr, SecretBytes or Secret[...], and as nothing else."
         )
     # What a subclass adds is unknown to the job's model, also whether it is a secret.
     return stored if type(given) is model else dump(loaded)

@@ -172,7 +172,7 @@ class Backend:
     def exchange(
         self, outcomes: Sequence[Outcome], wanted: Wanted
     ) -> tuple[list[Outcome], list[Claim]]:
-        """Finish and claim in one transaction; return what ``finish`` and what ``claim`` would."""
+        """Finish and claim, together if it can be; return what ``finish`` and ``claim`` would."""
         with transaction.atomic(using=self.using):
             return self.finish(outcomes), self.claim(wanted)
 

@@ -63,24 +63,26 @@ class PostgreSQLBackend(Backend):
     ) -> tuple[list[Outcome], list[Claim]]:
         """Finish, and claim from the first queue, in one round trip and one transaction.
 
-        A job that the claim would find first once it is finished is written once. Those that turn
-        out to come later are finished behind it, and the claim is repeated.
+        A job that the claim would find first once it is finished is written once. Where some turn
+        out to come later, they are finished behind that, and the claim goes on.
         """
         token = uuid.uuid4()
+        queue, *others = wanted.queues
         ended, finish, going_on, go_on = statements.exchange(outcomes, wanted, token)
         room = wanted._replace(limit=wanted.limit - len(going_on))
-        claim = statements.claim(wanted.queues[0], room, token)
+        claim = statements.claim(queue, room, token)
         results = self._execute([*finish, *go_on, claim])
         late = _late(ended, results[: len(finish)])
         rows = list(chain.from_iterable(results[len(finish) :]))
-        claimed = self._claims(rows, token, wanted)
-        queues = wanted.queues[1:]
         if len(rows) - len(results[-1]) < len(going_on):
             gone_on = {row[0] for row in rows}
             late += self.finish([each for each in going_on if each.claim.job_id not in gone_on])
-            queues = wanted.queues
-        if queues and len(claimed) < wanted.limit:
-            rest = wanted._replace(queues=queues, limit=wanted.limit - len(claimed))
+            # Under the same token: it is one claim, in one order.
+            room = wanted._replace(limit=wanted.limit - len(rows))
+            rows += self._execute([statements.claim(queue, room, token)])[0]
+        claimed = self._claims(rows, token, wanted)
+        if others and len(claimed) < wanted.limit:
+            rest = wanted._replace(queues=others, limit=wanted.limit - len(claimed))
             claimed += self.claim(rest)
         return late, claimed
 

@@ -221,7 +221,7 @@ class Exchange(NamedTuple):
 def exchange(outcomes: Sequence[Outcome], wanted: Wanted, token: uuid.UUID) -> Exchange:
     """Return which jobs may go on, as many as there is room for, and how to ask for that.
 
-    What lets them returns the rows of those that do. The outcomes of the others are not written.
+    What lets them returns the rows of those that do. Of those that do not, nothing is written.
     """
     groups, others = _groups(outcomes)
     ended = list(chain.from_iterable(others))

@@ -519,15 +519,17 @@ class TestRefusedOutcomes:
 
     @pytest.mark.django_db(transaction=True)
     @pytest.mark.parametrize("error", [DataError, OperationalError])
+    @pytest.mark.parametrize("count", [1, 3])
     def test_an_answer_that_is_lost_leaves_no_job_behind(
         self,
+        count: int,
         error: type[Exception],
         record: Path,
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         """Neither what was claimed, nor what went on with its next task."""
-        jobs = [Job.objects.create(name="three") for _ in range(3)]
+        jobs = [Job.objects.create(name="three") for _ in range(count)]
         worker = Worker(queues=["default"], using="default", limits=Limits(rate=0, burst=True))
         exchange = worker.backend.exchange
         errors = iter([error("an answer that is lost")])
@@ -542,11 +544,13 @@ class TestRefusedOutcomes:
         monkeypatch.setattr(dispatcher_module, "SWEEP_INTERVAL", 0.05)
         worker.run()
         assert next(errors, None) is None
-        assert states() == {"COMPLETE": 3}
+        assert states() == {"COMPLETE": count}
         starts = Counter(tuple(line.split()[:2]) for line in record.read_text().splitlines())
         assert len(starts) == 3 * len(jobs)
         assert set(starts.values()) == {1}
         assert "outcome_too_late" not in caplog.text
+        # After an error that the server itself has told of, nothing can come any more.
+        assert (worker.batch.frozen_since is None) == (error is DataError)
 
     @pytest.mark.django_db(transaction=True)
     def test_whoever_looks_on_does_not_stop_the_work(self) -> None:

@@ -151,8 +151,33 @@ def test_full_room_is_used_though_others_rank_before(
 
     _, claimed = backend.exchange([goes_on(claim, **changes) for claim in held], wanted(limit=4))
 
-    assert sorted(ids(claimed)[:3]) == sorted(job.pk for job in above)
-    assert ids(claimed)[3] == mine[0].pk
+    assert ids(claimed) == [job.pk for job in (*above, mine[0])]
+
+
+def test_all_are_claimed_in_their_order(backend: Backend, changes: dict[str, Any]) -> None:
+    mine = [created(priority=3), created(priority=1)]
+    held = backend.claim(wanted())
+    others = [created(priority=2), created(), created()]
+
+    _, claimed = backend.exchange([goes_on(claim, **changes) for claim in held], wanted(limit=4))
+
+    assert ids(claimed) == [job.pk for job in (mine[0], others[0], mine[1], others[1])]
+
+
+def test_all_are_claimed_in_the_order_of_their_age(
+    backend: Backend, changes: dict[str, Any]
+) -> None:
+    mine = [created() for _ in range(3)]
+    held = backend.claim(wanted())
+    others = [created() for _ in range(2)]
+    between = mine[0].created + (mine[1].created - mine[0].created) / 2
+    Job.objects.filter(pk=others[0].pk).update(created=between)
+
+    _, claimed = backend.exchange([goes_on(claim, **changes) for claim in held], wanted())
+
+    order = (mine[0], others[0], mine[1], mine[2], others[1])
+    assert ids(claimed) == [job.pk for job in order]
+    assert len({claim.token for claim in claimed}) == 1
 
 
 @pytest.mark.parametrize(
