@@ -203,6 +203,18 @@ def test_what_others_made_of_it_meanwhile_counts(
     assert {name: getattr(row, name) for name in meanwhile} == meanwhile
 
 
+def test_a_name_that_others_gave_it_counts(backend: Backend, changes: dict[str, Any]) -> None:
+    for _ in range(2):
+        created()
+    held = backend.claim(wanted())
+    Job.objects.update(name="unknown")
+
+    late, claimed = backend.exchange([goes_on(claim, **changes) for claim in held], wanted())
+
+    assert (late, claimed) == ([], [])
+    assert [job.state for job in Job.objects.all()] == ["READY", "READY"]
+
+
 def test_its_cancellation_is_seen_by_the_next_claim(
     backend: Backend, changes: dict[str, Any]
 ) -> None:
@@ -440,6 +452,18 @@ class TestOneWrite:
         outcomes = [goes_on(claim, run_after=later) for claim in held]
 
         assert statements.exchange(outcomes, wanted(), uuid.uuid4()).go_on == []
+
+    def test_is_not_enough_where_the_databases_clock_says_that_it_is_early(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for _ in range(2):
+            created()
+        held = backend_for("default").claim(wanted())
+        # As if this machine's clock were ahead.
+        monkeypatch.setattr(statements, "parked_until", lambda state, run_after: None)
+
+        later = timezone.now() + timedelta(days=1)
+        assert self.written(held, {"run_after": later}) == ["READY", "READY"]
 
     def test_is_not_enough_where_another_comes_first(self, changes: dict[str, Any]) -> None:
         for _ in range(2):
