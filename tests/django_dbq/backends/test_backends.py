@@ -7,8 +7,9 @@ import sqlite3
 import threading
 import uuid
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import OperationalError, connection, connections, transaction
@@ -175,6 +176,32 @@ def test_a_row_that_is_not_in_order_keeps_no_other_from_being_claimed(odd: str) 
         )
         cursor.execute("PRAGMA ignore_check_constraints = OFF")
     assert len(backend_for("default").claim(Wanted(["default"], ["noop"], 9, WORKER))) == 3
+
+
+@pytest.mark.django_db
+@pytest.mark.skipif("connection.vendor != 'sqlite'", reason="the others have a type for times")
+@pytest.mark.parametrize("zone", [UTC, ZoneInfo("Europe/Rome"), None])
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("2026-11-27 12:30:01.000123", datetime(2026, 11, 27, 12, 30, 1, 123)),
+        ("2026-11-27 12:30:01", datetime(2026, 11, 27, 12, 30, 1)),
+        ("2026-11-27T12:30", datetime(2026, 11, 27, 12, 30)),
+        ("2026-11-27", datetime(2026, 11, 27)),
+        ("2026-11-27 12:30:01+02:00", datetime(2026, 11, 27, 10, 30, 1, tzinfo=UTC)),
+        ("yesterday", None),
+    ],
+)
+def test_a_claim_reads_times_as_they_are_stored(
+    text: str, time: datetime | None, zone: tzinfo | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Job.objects.create(name="noop")
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE django_dbq_job SET created = %s", [text])
+    monkeypatch.setitem(vars(connections["default"]), "timezone", zone)
+    [(job, held)] = claim(backend_for("default"))
+    expected = held.started if time is None else time
+    assert job.created == (expected if expected.tzinfo else expected.replace(tzinfo=zone))
 
 
 @pytest.mark.django_db
