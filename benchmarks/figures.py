@@ -126,7 +126,7 @@ FIGURES = [
     Figure(text="to django-tasks-db", wanted=50, measured=least_to_peers(["django_tasks_db"])),
     *(
         Figure(
-            text=f"pickup on {title}, {quantile}, ms",
+            text=f"pickup on {title}, {quantile} from the commit, ms",
             wanted=wanted,
             at_least=False,
             measured=value(database, PICKUP, quantile),

@@ -67,3 +67,4 @@ def test_creating_jobs_is_measured_by_round(url: str) -> None:
 def test_the_wait_for_an_idle_worker_is_measured(url: str) -> None:
     answer = ask("latency", 3, url=url)
     assert 0 < answer["p50"] <= answer["p99"] <= answer["max"]
+    assert answer["p50"] < answer["p50, with create itself"]
