@@ -20,6 +20,7 @@ from django_dbq.execution import Execution
 from django_dbq.models import Job, Worker
 from tests.conftest import WorkerProcess
 from tests.faults.harness import Run, expect, scenario, wait_for
+from tests.faults.tasks import tell
 
 T = TypeVar("T")
 
@@ -36,6 +37,8 @@ def asleep_past_the_lease(run: Run) -> None:
         _let_sleep(run, victims)
     for _ in range(run.scaled(20, 3)):
         _let_sleep_with_a_batch(run, victims)
+    for _ in range(run.scaled(10, 2)):
+        _let_sleep_before_the_next_task(run, victims[0])
     run.stop_all()
     run.expect_states(COMPLETE=len(run.created))
     for job in Job.objects.filter(name="linger"):
@@ -90,8 +93,33 @@ def _let_sleep_with_a_batch(run: Run, victims: list[WorkerProcess]) -> None:
     expect(max(stale.values(), default=0) <= 1, f"{stale.total()} jobs of others were started")
 
 
-def _late_outcomes(worker: WorkerProcess) -> int:
-    return worker.output.count("event=outcome_too_late name=linger")
+def _let_sleep_before_the_next_task(run: Run, victim: WorkerProcess) -> None:
+    """Stop a worker in a task, and wake it up while another worker runs the job's next one.
+
+    The row is PROCESSING then, and in the late worker's own queue: by the token alone it can know
+    that the job is not the one to go on with.
+    """
+    [job] = run.create("handover", queue_name="victim 0")
+    late = _late_outcomes(victim, "handover")
+    wait_for(lambda: run.starts_of(job) == 1, "the first task had started")
+    _stop([victim], [job])
+    wait_for(lambda: run.starts_of(job) == 3, "another worker ran the next task")
+    Job.objects.filter(pk=job.pk).update(queue_name="victim 0")
+    victim.signal(Signals.SIGCONT)
+    run.wait_until_known(victim)
+    tell("hold", job)
+    wait_for(
+        lambda: _late_outcomes(victim, "handover") > late or run.starts_of(job) > 3,
+        "the late outcome was refused",
+    )
+    tell("hold_on", job)
+    run.wait_until_done()
+    starts = Counter(start.task for start in run.starts() if start.job == job.pk)
+    expect(starts == {"hold": 2, "hold_on": 1, "quick": 1}, f"a late worker went on: {starts}")
+
+
+def _late_outcomes(worker: WorkerProcess, name: str = "linger") -> int:
+    return worker.output.count(f"event=outcome_too_late name={name}")
 
 
 def _stop(victims: list[WorkerProcess], jobs: list[Job]) -> None:

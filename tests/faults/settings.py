@@ -34,6 +34,7 @@ JOBS: dict[str, object] = {
     "effect": [f"{_TASKS}.effect"],
     "atomic_effect": {"tasks": [f"{_TASKS}.effect"], "atomic": True},
     "linger": [f"{_TASKS}.linger"],
+    "handover": [f"{_TASKS}.hold", f"{_TASKS}.hold_on", f"{_TASKS}.quick"],
     "swell": [f"{_TASKS}.swell"],
     "killer": {"tasks": [f"{_TASKS}.kill_worker"], "failure_hook": f"{_TASKS}.note_failure"},
     "segfault": {"tasks": [f"{_TASKS}.segfault"], "failure_hook": f"{_TASKS}.note_failure"},

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from functools import cache
+from pathlib import Path
 
 from django.db import connection
 
@@ -84,6 +85,30 @@ def linger(job: Job) -> None:
         note("-late", job)
         assert not mine
         raise
+
+
+def hold(job: Job) -> None:
+    """Take as long as the scenario likes; only the first worker does."""
+    note("hold", job)
+    if not job.losses:
+        _wait_until_told("hold", job)
+
+
+def hold_on(job: Job) -> None:
+    """Take as long as the scenario likes."""
+    note("hold_on", job)
+    _wait_until_told("hold_on", job)
+
+
+def tell(task: str, job: Job) -> None:
+    """Let that task of the job end."""
+    Path(f"{os.environ['FAULTS_RECORD']}-{task}-{job.pk}").touch()
+
+
+def _wait_until_told(task: str, job: Job) -> None:
+    told = Path(f"{os.environ['FAULTS_RECORD']}-{task}-{job.pk}")
+    while not told.exists():
+        time.sleep(0.01)
 
 
 def swell(job: Job) -> None:
