@@ -118,7 +118,7 @@ def enqueued(database: str, url: str, effort: Effort) -> list[Series]:
 
 
 def picked_up(database: str, url: str, effort: Effort) -> list[Series]:
-    """Return the time from the creation of a job to its start."""
+    """Return the times from the commit of a job, and from its creation, to its start."""
     answer = ask("latency", effort.of(100), url=url)
     return _single(database, PICKUP, answer, unit="ms")
 

@@ -59,15 +59,18 @@ def text_of(workspace: BaseModel) -> bytes:
     return to_json(dump(workspace)) if b"null" in text else text
 
 
-def as_read(workspace: BaseModel) -> AsRead:
-    """Return what tells later whether the workspace has changed."""
-    fields = workspace.__dict__
-    is_flat = (
-        _UNCHANGING.issuperset(map(type, fields.values()))
+def _is_flat(workspace: BaseModel) -> bool:
+    """Return whether the workspace is its fields, and those cannot change in their places."""
+    return (
+        _UNCHANGING.issuperset(map(type, workspace.__dict__.values()))
         and workspace.__pydantic_extra__ is None
         and workspace.__pydantic_private__ is None
     )
-    return fields.copy() if is_flat else text_of(workspace)
+
+
+def as_read(workspace: BaseModel) -> AsRead:
+    """Return what tells later whether the workspace has changed."""
+    return workspace.__dict__.copy() if _is_flat(workspace) else text_of(workspace)
 
 
 def has_changed(workspace: BaseModel, before: AsRead) -> bool:
@@ -124,8 +127,7 @@ def check(model: type[BaseModel], given: Any) -> Any:
             raise without_input(error) from None
     stored = dump(given)
     loaded = load(model, stored)
-    # One whose fields are compared as they are has numbers, texts and times in them, and no secret.
-    if isinstance(as_read(given), bytes) and (path := stray_secret(given, loaded)):
+    if not _is_flat(given) and (path := stray_secret(given, loaded)):
         raise WorkspaceError(
             f"{path} is a secret that does not come back as one, so that it would be lost or shown:"
             " annotate it as SecretStr, SecretBytes or Secret[...], and as nothing else."

@@ -16,7 +16,6 @@ from django_dbq.backends.base import PROMOTED_AT_ONCE, Backend, Wanted
 from django_dbq.backends.outcomes import weight_of
 from django_dbq.backends.rows import claims_of
 from django_dbq.claims import Claim, JobValues, Outcome
-from django_dbq.ids import uuid_of
 from django_dbq.models import Job
 from django_dbq.parking import parked_until
 
@@ -231,7 +230,7 @@ class SQLiteBackend(Backend):
 
 def _as_python(values: list[Any], started: datetime, zone: tzinfo | None) -> list[Any]:
     """Return a row as Django would read it."""
-    values[0] = uuid_of(values[0])
+    values[0] = uuid.UUID(values[0])
     values[2] = started
     for position in (1, 8, 13):  # created, run_after, cancel_requested
         if (text := values[position]) is not None:
@@ -243,9 +242,10 @@ def _as_python(values: list[Any], started: datetime, zone: tzinfo | None) -> lis
 def _as_time(text: str, zone: tzinfo | None) -> datetime | None:
     """Return a time as Django has it; what is none, which anybody can store there, as None."""
     # Read with its zone, a time takes an eighth of what it takes to give it one.
-    for written in (f"{text}+00:00", text) if zone is UTC else (text,):
+    is_as_written = zone is UTC and len(text) in (19, 26) and text[-1].isdigit()
+    for readable in (f"{text}+00:00", text) if is_as_written else (text,):
         try:
-            time = datetime.fromisoformat(written)
+            time = datetime.fromisoformat(readable)
         except ValueError:
             continue
         return time.replace(tzinfo=zone) if time.tzinfo is None else time

@@ -1,6 +1,5 @@
 """Creating jobs, and asking about them."""
 
-import pickle
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -12,7 +11,7 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from django_dbq.errors import UnknownJob
-from django_dbq.ids import uuid7, uuid_of
+from django_dbq.ids import uuid7
 from django_dbq.models import Job
 from django_dbq.tasks import get_next_task_name
 from tests.routers import WritesElsewhere
@@ -224,15 +223,3 @@ def test_ids_of_version_7_sort_by_their_time() -> None:
     assert ids == sorted(ids)
     assert {(value.version, value.variant) for value in ids} == {(7, uuid.RFC_4122)}
     assert len({uuid7() for _ in range(10_000)}) == 10_000
-
-
-def test_an_id_is_read_as_its_constructor_reads_it() -> None:
-    made = uuid7()
-    for text in (made.hex, made.hex.upper(), str(made), f"{{{made}}}"):
-        read = uuid_of(text)
-        assert (read, hash(read), repr(read)) == (made, hash(made), repr(made))
-        assert read.is_safe is made.is_safe
-        assert pickle.loads(pickle.dumps(read)) == made
-    for text in ("", "-" + "1" * 31, "x" * 32, "1" * 31, "1" * 33):
-        with pytest.raises(ValueError, match=r"hexadecimal|invalid literal"):
-            uuid_of(text)

@@ -190,6 +190,10 @@ def test_a_row_that_is_not_in_order_keeps_no_other_from_being_claimed(odd: str) 
         ("2026-11-27", datetime(2026, 11, 27)),
         ("2026-11-27 12:30:01+02:00", datetime(2026, 11, 27, 10, 30, 1, tzinfo=UTC)),
         ("yesterday", None),
+        ("2026-11-27 12:30:01+020000", datetime(2026, 11, 27, 10, 30, 1, tzinfo=UTC)),
+        ("2026-11-27 12:30:01x", None),
+        ("2026-11-27 12:30:01.", None),
+        ("2026-11-27 12:30:01.00012", datetime(2026, 11, 27, 12, 30, 1, 120)),
     ],
 )
 def test_a_claim_reads_times_as_they_are_stored(
