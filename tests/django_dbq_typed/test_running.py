@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.db import connection
-from pydantic import BaseModel, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from django_dbq.models import Job
@@ -66,6 +72,29 @@ class TestAsyncSteps:
         assert row.state == Job.STATES.FAILED
         assert str(row.error).endswith("ValueError: lost")
         assert walk.workspace_of(row).steps == ["wandered"]
+
+
+class Insect(BaseModel):
+    legs: int
+
+
+class Animal(BaseModel):
+    legs: int
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def of_its_kind(cls, data: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
+        return Insect(legs=handler(data).legs)
+
+
+@job(name="limp")
+def limp(context: JobContext[Animal]) -> None:
+    context.workspace.legs -= 1
+
+
+def test_what_a_validator_made_of_the_workspace_is_stored() -> None:
+    row = finished(Job.objects.create(name="limp", workspace={"legs": 6}))
+    assert (row.state, row.workspace) == (Job.STATES.COMPLETE, {"legs": 5})
 
 
 @job(name="spoil_and_fail")
