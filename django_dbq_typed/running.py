@@ -39,7 +39,7 @@ def as_engine_function(
     model, version = definition.model, definition.version
 
     # What each step pays, unless it is a coroutine: hence without calls of workspace_of(),
-    # load_text() and _write_back(), which take a tenth of a worker's throughput on SQLite.
+    # load_text() and _write_back(), which take a twentieth of a worker's throughput on SQLite.
     def run(job: Job, *error: BaseException) -> None:
         text = job.unread_workspace
         if text is None or job.version != version:
@@ -61,7 +61,7 @@ def as_engine_function(
             raise
         if (
             context.workspace is not workspace
-            or job.version != version
+            or context.job.version != version
             or has_changed(workspace, before)
         ):
             _store(definition, context, workspace)

@@ -190,13 +190,16 @@ class TestMainThread:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         set_timer = signal.setitimer
+        rung: list[float] = []
 
         def set_late(which: int, seconds: float, interval: float = 0) -> tuple[float, float]:
             signal.raise_signal(signal.SIGALRM)
+            rung.append(seconds)
             return set_timer(which, seconds, interval)
 
         with time_limit(FOR_EVER):
             monkeypatch.setattr(signal, "setitimer", set_late)
+        assert rung == [0]
 
     def test_an_alarm_before_the_block_has_begun_leaves_nothing_behind(
         self, monkeypatch: pytest.MonkeyPatch
