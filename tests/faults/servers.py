@@ -218,12 +218,14 @@ class MariaDB(Server):
         return len(sessions)
 
     def crash(self) -> None:
+        if self._restarted is not None:
+            # Its file of the process id may still be that of the one before: a thread writes it.
+            self._restarted.kill()
+            self._restarted.wait()
+            return
         pid = int(self._pid_file.read_text())
         self._command = Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
         os.kill(pid, signal.SIGKILL)
-        # One that this process has started stays a zombie until somebody asks for its end.
-        if self._restarted is not None:
-            self._restarted.wait()
         while Path(f"/proc/{pid}/stat").exists() and not _is_zombie(pid):
             time.sleep(0.01)
 
