@@ -88,6 +88,8 @@ def _private_mariadb(mariadbd: str, install: str) -> Iterator[str]:
         # The machine's own configuration is for the machine's own server. MariaDB refuses to run as
         # root unless it is told who it is to be.
         common = ["--no-defaults", f"--datadir={directory}/data", f"--user={getpass.getuser()}"]
+        # A server that starts removes what looks like a temporary table, also another server's.
+        common.append(f"--tmpdir={directory}")
         passwordless = ["--auth-root-authentication-method=normal", "--skip-test-db"]
         with log.open("wb") as output:
             subprocess.run([install, *common, *passwordless], check=True, stdout=output)
