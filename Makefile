@@ -35,10 +35,10 @@ check: $(VENV)/.development ## lint, format and types, without changing anything
 	DJANGO_SETTINGS_MODULE=examples.settings $(BIN)/mypy examples
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: $(VENV)/.development mysqlclient ## measure, side by side with a bare loop (some ten minutes)
+bench: $(VENV)/.development mysqlclient ## measure, side by side with a bare loop (less than a quarter of an hour)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-bench-peers: $(VENV)/.development mysqlclient ## the same, and other queues beside it (a quarter of an hour)
+bench-peers: $(VENV)/.development mysqlclient ## the same, and other queues beside it (16 minutes)
 	@$(BIN)/python -m benchmarks --peers $(ARGS)
 
 format: $(VENV)/.development ## put the code in its format

@@ -98,13 +98,20 @@ FIGURES = [
         wanted=1.5,
         measured=ratio(_PG, TWO, PLAIN.name, BARE.name),
     ),
-    Figure(
-        text="typed to plain, with the same workspace",
-        wanted=0.85,
-        measured=ratio(_PG, ONE, TYPED.name, LIKE_TYPED.name),
+    *(
+        Figure(
+            text=f"typed to plain on {title}, with the same workspace",
+            wanted=0.85,
+            measured=ratio(database, ONE, TYPED.name, LIKE_TYPED.name),
+        )
+        for title, database in (
+            ("PostgreSQL", _PG),
+            ("SQLite", "sqlite"),
+            ("MariaDB", "mariadb"),
+        )
     ),
     Figure(
-        text="typed to plain, whose workspace is empty",
+        text="typed to plain on PostgreSQL, whose workspace is empty",
         wanted=0.85,
         measured=ratio(_PG, ONE, TYPED.name, PLAIN.name),
     ),

@@ -40,7 +40,7 @@ _DRAINS: Sequence[tuple[str, Sequence[Contender], int]] = [
     (WAITS, [WAITING], 1),
 ]
 #: How many starts a drain is long: a second or more of the quickest.
-_STARTS = {"postgresql": 40_000, "sqlite": 40_000, "mariadb": 20_000}
+_STARTS = {"postgresql": 100_000, "sqlite": 150_000, "mariadb": 40_000}
 
 
 @dataclass(frozen=True, kw_only=True)
