@@ -1,6 +1,5 @@
 """PostgreSQL: the same transitions, one statement each."""
 
-import importlib
 import uuid
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -11,17 +10,12 @@ from typing import Any
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from django_dbq.backends import statements
+from django_dbq.backends import arrays, statements
+from django_dbq.backends.arrays import psycopg
 from django_dbq.backends.base import Backend, Wanted
 from django_dbq.backends.rows import claims_of
 from django_dbq.backends.statements import Statement
 from django_dbq.claims import Claim, Outcome
-
-psycopg: Any
-try:
-    psycopg = importlib.import_module("psycopg")
-except ImportError:  # as with psycopg 2, or another database
-    psycopg = None
 
 Row = Sequence[Any]
 
@@ -118,6 +112,7 @@ class PostgreSQLBackend(Backend):
             cursors = [psycopg.Cursor(raw) for _ in asked]
             with pipeline:
                 for cursor, statement in zip(cursors, asked, strict=True):
+                    arrays.register(cursor.adapters)
                     cursor.execute(statement.text, statement.values, prepare=True, binary=True)
             return [cursor.fetchall() for cursor in cursors]
 

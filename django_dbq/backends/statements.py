@@ -7,6 +7,7 @@ from datetime import datetime
 from itertools import chain
 from typing import Any, LiteralString, NamedTuple
 
+from django_dbq.backends.arrays import IdArray, id_array
 from django_dbq.backends.base import PROMOTED_AT_ONCE, Wanted
 from django_dbq.backends.outcomes import alike, edited_alike, record_of
 from django_dbq.claims import Outcome
@@ -103,7 +104,8 @@ written AS (
      WHERE id = ANY((SELECT ids FROM ended)::uuid[]) AND claim_token = %s
        AND state IN ('PROCESSING', 'STOPPING')
     RETURNING id)
-SELECT unnest(ids) FROM ended EXCEPT SELECT id FROM written
+SELECT unnest(ids) FROM ended WHERE (SELECT count(*) FROM written) < cardinality(ids)
+EXCEPT SELECT id FROM written
 """
 
 # How did these jobs end, all in the same way but for their workspaces, as far as they are still
@@ -254,7 +256,7 @@ def _may_go_on(outcome: Outcome, wanted: Wanted) -> bool:
 
 def _go_on(group: Sequence[Outcome], wanted: Wanted, token: uuid.UUID) -> Statement:
     claim, row, _, _, _, edited, _ = group[0]
-    values = {
+    values: dict[str, Any] = {
         "ids": _ids(group), "held": claim.token, "next_task": row.next_task, "token": token,
         "queue": wanted.queues[0], "names": list(wanted.names),
     }  # fmt: skip
@@ -296,9 +298,9 @@ def _parts(outcomes: Iterable[Outcome]) -> Iterator[list[Outcome]]:
         yield part
 
 
-def _ids(outcomes: Sequence[Outcome]) -> str:
-    """Return an array of the jobs' ids: as one text, which is sooner made and read than values."""
-    return "{" + ",".join([outcome.claim.job_id.hex for outcome in outcomes]) + "}"
+def _ids(outcomes: Sequence[Outcome]) -> IdArray | str:
+    """Return an array of the jobs' ids."""
+    return id_array([outcome.claim.job_id for outcome in outcomes])
 
 
 def _array(outcomes: Sequence[Outcome]) -> str:

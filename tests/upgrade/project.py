@@ -286,7 +286,12 @@ class Project:
             constraints = introspection.get_constraints(cursor, table)
             options = []
             if self.vendor == "postgresql":
-                cursor.execute("SELECT reloptions FROM pg_class WHERE relname = %s", [table])
+                cursor.execute(
+                    "SELECT relname, reloptions FROM pg_class"
+                    " LEFT JOIN pg_index ON indexrelid = pg_class.oid"
+                    " WHERE %s::regclass IN (pg_class.oid, indrelid) ORDER BY relname",
+                    [table],
+                )
                 options = cursor.fetchall()
         return {
             # The display size is that of the longest value on MariaDB, and no part of the type.

@@ -43,6 +43,24 @@ def test_the_claim_reads_its_index_in_order() -> None:
         assert sorting not in plan
 
 
+@pytest.mark.django_db
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="about PostgreSQL's pages")
+def test_a_claim_finds_room_beside_what_it_replaces() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT relname FROM pg_class WHERE 'fillfactor=50' = ANY(reloptions)"
+            " AND relname LIKE 'django\\_dbq\\_job%' ORDER BY relname"
+        )
+        roomy = [name for (name,) in cursor.fetchall()]
+        constraints = connection.introspection.get_constraints(cursor, "django_dbq_job")
+    [created] = [
+        name
+        for name, each in constraints.items()
+        if each["columns"] == ["created"] and each["index"]
+    ]
+    assert roomy == sorted(["django_dbq_job", created, "django_dbq_job_pkey"])
+
+
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.skipif("connection.vendor != 'postgresql'", reason="about PostgreSQL's prepared plans")
 def test_a_plan_made_for_an_empty_table_reads_indexes_when_it_has_grown() -> None:
