@@ -4,9 +4,9 @@ Tuples, since each job makes three of them.
 """
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 
 class JobValues(NamedTuple):
@@ -53,6 +53,34 @@ class Claim(NamedTuple):
         job = self.load()
         job.held_claim = self
         return job
+
+
+class UnreadClaims(Sequence[Claim]):
+    """Claims that are made of their rows as soon as somebody looks at them.
+
+    ``count``: how many they are, which can be asked before. ``read`` returns them, or raises what
+    the driver says of values that it cannot read.
+    """
+
+    def __init__(self, count: int, read: Callable[[], list[Claim]]) -> None:
+        self._count = count
+        self._read = read
+        self._claims: list[Claim] | None = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Claim]:
+        if self._claims is None:
+            self._claims = self._read()
+        return iter(self._claims)
+
+    @overload
+    def __getitem__(self, index: int) -> Claim: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Claim]: ...
+    def __getitem__(self, index: int | slice) -> Claim | list[Claim]:
+        return list(self)[index]
 
 
 class FailedAttempt(NamedTuple):

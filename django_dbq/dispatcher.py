@@ -12,8 +12,7 @@ from django.db import Error, connections
 from django_dbq.backends import Backend, LostJobs, Wanted
 from django_dbq.batch import LARGEST_BATCH, TARGET_SECONDS, Batch, BatchSize
 from django_dbq.bell import Bell
-from django_dbq.claims import Claim
-from django_dbq.execution import release
+from django_dbq.intake import Intake
 from django_dbq.known import KnownJobs
 from django_dbq.limits import Limits, Tally
 from django_dbq.logs import logfmt
@@ -75,8 +74,16 @@ class Dispatcher:
             backend=backend, batch=batch, on_progress=on_progress, on_doubt=self._doubt
         )
         self.known = KnownJobs(queues=queues, backend=backend, clock=clock)
-        self.error: BaseException | None = None
         self._size = BatchSize(largest)
+        self.intake = Intake(
+            backend=backend,
+            batch=batch,
+            known=self.known,
+            size=self._size,
+            threads=threads,
+            on_doubt=self._doubt,
+        )
+        self.error: BaseException | None = None
         self._begin = clock()
         self._last_claim = -math.inf
         self._last_write = -math.inf
@@ -115,6 +122,8 @@ class Dispatcher:
                     self._weather.cleared()
                     if not goes_on:
                         self.wait()
+                self.intake.take_in()
+                self.batch.hand_back()
                 self._write()
         except WEATHER as error:
             self._shelter(error)
@@ -168,22 +177,25 @@ class Dispatcher:
             return False
         self._adapt()
         if self.batch.closed or self._has_worked_enough():
+            self.intake.take_in()
             self.batch.hand_back()
             self._write()
             self.batch.close()
             return False
         # Asked before the claim: what still runs then may make its job go on.
         unstarted, running, _ = self.batch.size
+        waiting = self.intake.waiting
         claimed = self._exchange()
         if self._has_worked_enough():
             return True
-        busy = unstarted or running or claimed
+        busy = waiting or unstarted or running or claimed
         if self.limits.burst and not busy and not self._promising and not self._is_sweep_due():
             self.batch.close()
         return self._promising and self._room() > 0
 
     def wait(self) -> None:
         """Wait until a task ends, a job is created or due, or a limit or a stop has its time."""
+        self.intake.take_in()
         now = self.clock()
         until = math.inf
         if self.limits.seconds is not None and not self.batch.closed:
@@ -228,6 +240,7 @@ class Dispatcher:
         if self.batch.isolating or self.clock() > self.batch.lease_until:
             return 0
         unstarted, running, ended = self.batch.size
+        unstarted += self.intake.waiting
         room = self.threads + self._size.size - unstarted - running
         if self.limits.rate:
             is_time = self.clock() >= self._last_claim + self.limits.rate
@@ -256,12 +269,14 @@ class Dispatcher:
         # After the look at the lease, without which there is no room.
         asked = self.clock()
         wanted = Wanted(self.queues, self.known.names(), room, self.worker)
-        claimed = self.outcomes.exchange(wanted)
+        claimed = self.outcomes.exchange(wanted, meanwhile=self.intake.take_in_meanwhile)
+        self.intake.take_in()
         self._promising = len(claimed) == room
         if claimed:
             self._last_claim = self.clock()
-            self._size.weigh(claimed)
-            self._hold(claimed, asked=asked)
+            self.intake.bring(claimed, asked=asked)
+            if not self._promising or self._room() < 1:
+                self.intake.take_in()
         else:
             self.known.warn_of_others()
         if not self._promising:
@@ -283,28 +298,6 @@ class Dispatcher:
         self._next_promotion = now + PROMOTE_INTERVAL
         return math.inf if following is None else following
 
-    def _hold(self, claimed: Sequence[Claim], *, asked: float) -> None:
-        """Take in what this code can run; the rest goes back, to workers with newer code.
-
-        So does what would have to wait for a suspect to run alone, and what is not to be held
-        ahead.
-        """
-        alone = self.known.not_held_ahead(claimed)
-        first = next(
-            (i for i, claim in enumerate(claimed) if claim.losses or claim.job_name in alone),
-            len(claimed),
-        )
-        if others := claimed[max(first, 1) :]:
-            self.backend.finish([release(claim) for claim in others])
-            claimed = claimed[: max(first, 1)]
-            self._size.size = 0
-        if too_new := self.known.too_new(claimed):
-            self.backend.finish([release(claim) for claim in too_new])
-            claimed = [claim for claim in claimed if claim not in too_new]
-        self.batch.hold(claimed, asked=asked)
-        if self.batch.isolating:
-            self._size.size = 0
-
     def _write(self) -> None:
         self.outcomes.collect()
         self.outcomes.write()
@@ -317,6 +310,7 @@ class Dispatcher:
         now, since = self.clock(), self.batch.held_since
         if not self._is_sweep_due() or since is None:
             return
+        self.intake.take_in()
         self._next_sweep = now + SWEEP_INTERVAL
         tokens = self.batch.tokens
         if count := self._lost.hand_back_unknown(self.worker, since=since, tokens=tokens):
@@ -328,6 +322,7 @@ class Dispatcher:
 
     def _stop(self) -> None:
         """Hand back what has not started, mark what runs; the second time, hand that back too."""
+        self.intake.take_in()
         self.batch.hand_back()
         self.batch.close()
         if self.stop.count > 1:

@@ -57,12 +57,17 @@ class OutcomeWriter:
             self._finish(self._ended)
         self.batch.written()
 
-    def exchange(self, wanted: Wanted) -> Sequence[Claim]:
-        """Write what was collected, and claim, in one transaction if it can be."""
+    def exchange(
+        self, wanted: Wanted, *, meanwhile: Callable[[], None] = lambda: None
+    ) -> Sequence[Claim]:
+        """Write what was collected, and claim, in one transaction if it can be.
+
+        ``meanwhile``: what may be done while the database works on that.
+        """
         claimed: Sequence[Claim] = []
         if self._ended and self._failures < 2:
             try:
-                late, claimed = self.backend.exchange(self._ended, wanted)
+                late, claimed = self.backend.exchange(self._ended, wanted, meanwhile=meanwhile)
             except (DataError, IntegrityError, ValueError):
                 self.on_doubt()
                 self._unsure |= {_key(outcome) for outcome in self._ended}

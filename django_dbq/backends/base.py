@@ -1,7 +1,7 @@
 """The transitions as the ORM says them: the definition that the other backends must agree with."""
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
@@ -170,9 +170,16 @@ class Backend:
             return late
 
     def exchange(
-        self, outcomes: Sequence[Outcome], wanted: Wanted
-    ) -> tuple[list[Outcome], list[Claim]]:
-        """Finish and claim, together if it can be; return what ``finish`` and ``claim`` would."""
+        self,
+        outcomes: Sequence[Outcome],
+        wanted: Wanted,
+        *,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> tuple[list[Outcome], Sequence[Claim]]:
+        """Finish and claim, together if it can be; return what ``finish`` and ``claim`` would.
+
+        ``meanwhile``: called at most once, while the database works, where it can be.
+        """
         with transaction.atomic(using=self.using):
             return self.finish(outcomes), self.claim(wanted)
 

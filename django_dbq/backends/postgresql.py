@@ -1,7 +1,7 @@
 """PostgreSQL: the same transitions, one statement each."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime, tzinfo
 from itertools import chain
@@ -15,7 +15,7 @@ from django_dbq.backends.arrays import psycopg
 from django_dbq.backends.base import Backend, Wanted
 from django_dbq.backends.rows import claims_of
 from django_dbq.backends.statements import Statement
-from django_dbq.claims import Claim, Outcome
+from django_dbq.claims import Claim, Outcome, UnreadClaims
 
 Row = Sequence[Any]
 
@@ -46,65 +46,89 @@ class PostgreSQLBackend(Backend):
 
     def _claim_queue(self, queue: str, wanted: Wanted) -> list[Claim]:
         token = uuid.uuid4()
-        [rows] = self._execute([statements.claim(queue, wanted, token)])
-        return self._claims(rows, token, wanted)
+        found = self._execute([statements.claim(queue, wanted, token)])
+        return self._claims(found, token, wanted)
 
     def finish(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        return _late(outcomes, self._execute(statements.finish(outcomes)))
+        return self._late(outcomes, self._execute(statements.finish(outcomes)))
 
     def exchange(
-        self, outcomes: Sequence[Outcome], wanted: Wanted
-    ) -> tuple[list[Outcome], list[Claim]]:
+        self,
+        outcomes: Sequence[Outcome],
+        wanted: Wanted,
+        *,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> tuple[list[Outcome], Sequence[Claim]]:
         """Finish, and claim from the first queue, in one round trip and one transaction.
 
         A job that the claim would find first once it is finished is written once. Where some turn
-        out to come later, they are finished behind that, and the claim goes on.
+        out to come later, they are finished behind that, and the claim goes on. The claims are read
+        from the driver when somebody looks at them.
         """
         token = uuid.uuid4()
         queue, *others = wanted.queues
         ended, finish, going_on, go_on = statements.exchange(outcomes, wanted, token)
         room = wanted._replace(limit=wanted.limit - len(going_on))
-        claim = statements.claim(queue, room, token)
-        results = self._execute([*finish, *go_on, claim])
-        late = _late(ended, results[: len(finish)])
-        rows = list(chain.from_iterable(results[len(finish) :]))
-        if len(rows) - len(results[-1]) < len(going_on):
+        asked = [*finish, *go_on, statements.claim(queue, room, token)]
+        results = self._execute(asked, meanwhile=meanwhile)
+        late, found = self._late(ended, results[: len(finish)]), results[len(finish) :]
+        claimed: Sequence[Claim]
+        if sum(each.rowcount for each in found[:-1]) == len(going_on):
+            count = sum(each.rowcount for each in found)
+            claimed = UnreadClaims(count, lambda: self._claims(found, token, wanted))
+        else:
+            rows = self._rows(found)
             gone_on = {row[0] for row in rows}
             late += self.finish([each for each in going_on if each.claim.job_id not in gone_on])
             # Under the same token: it is one claim, in one order.
             room = wanted._replace(limit=wanted.limit - len(rows))
-            rows += self._execute([statements.claim(queue, room, token)])[0]
-        claimed = self._claims(rows, token, wanted)
+            found = self._execute([statements.claim(queue, room, token)])
+            claimed = self._claims(found, token, wanted, rows)
         if others and len(claimed) < wanted.limit:
             rest = wanted._replace(queues=others, limit=wanted.limit - len(claimed))
-            claimed += self.claim(rest)
+            return late, [*claimed, *self.claim(rest)]
         return late, claimed
 
     def promote(self) -> float | None:
-        [[(promoted, seconds)]] = self._execute([statements.promote()])
+        [(promoted, seconds)] = self._rows(self._execute([statements.promote()]))
         if promoted:
             return 0
         return None if seconds is None else max(0.0, float(seconds))
 
-    def _claims(self, rows: Sequence[Row], token: uuid.UUID, wanted: Wanted) -> list[Claim]:
+    def _claims(
+        self, found: Sequence[Any], token: uuid.UUID, wanted: Wanted, rows: Sequence[Row] = ()
+    ) -> list[Claim]:
+        rows = [*rows, *self._rows(found)]
         if (zone := self.connection.timezone) is not UTC:
             rows = [_in_zone(row, zone) for row in rows]
         return claims_of(rows, using=self.using, token=token, worker=wanted.worker)
 
-    def _execute(self, asked: Sequence[Statement]) -> list[list[Row]]:
-        """Run statements and return the rows of each; past Django's cursor, with psycopg 3.
+    def _late(self, outcomes: Sequence[Outcome], cursors: Sequence[Any]) -> list[Outcome]:
+        """Return the outcomes that the results of their statements name."""
+        late = {row[0] for row in self._rows(cursors)}
+        return [outcome for outcome in outcomes if outcome.claim.job_id in late] if late else []
+
+    def _rows(self, cursors: Sequence[Any]) -> list[Row]:
+        with self.connection.wrap_database_errors:
+            return list(chain.from_iterable([cursor.fetchall() for cursor in cursors]))
+
+    def _execute(
+        self, asked: Sequence[Statement], *, meanwhile: Callable[[], None] = lambda: None
+    ) -> list[Any]:
+        """Run statements and return their cursors; past Django's cursor, with psycopg 3.
 
         That one puts the values into the statement as text, so that the server would have to read
-        and plan it anew each time. More than one statement are a transaction, in one round trip.
+        and plan it anew each time. More than one statement are a transaction, in one round trip:
+        ``meanwhile`` is called while the server works on it.
         """
         connection = self.connection
+        cursors: list[Any]
         if psycopg is None:
-            with transaction.atomic(using=self.using), connection.cursor() as cursor:
-                results: list[list[Row]] = []
-                for statement in asked:
+            with transaction.atomic(using=self.using):
+                cursors = [connection.cursor() for _ in asked]
+                for cursor, statement in zip(cursors, asked, strict=True):
                     cursor.execute(statement.text, statement.values)
-                    results.append(cursor.fetchall())
-                return results
+                return cursors
         connection.ensure_connection()
         raw = connection.connection
         with connection.wrap_database_errors:
@@ -114,13 +138,9 @@ class PostgreSQLBackend(Backend):
                 for cursor, statement in zip(cursors, asked, strict=True):
                     arrays.register(cursor.adapters)
                     cursor.execute(statement.text, statement.values, prepare=True, binary=True)
-            return [cursor.fetchall() for cursor in cursors]
-
-
-def _late(outcomes: Sequence[Outcome], results: Sequence[Sequence[Row]]) -> list[Outcome]:
-    """Return the outcomes that the results of their statements name."""
-    late = {row[0] for rows in results for row in rows}
-    return [outcome for outcome in outcomes if outcome.claim.job_id in late] if late else []
+                if len(asked) > 1:
+                    meanwhile()
+            return cursors
 
 
 def leads_to_server(connection: BaseDatabaseWrapper) -> bool:

@@ -23,7 +23,7 @@ FLOORS = [
     {"execution", "stopping"},
     {"batch", "known", "wakeup"},
     {"running", "heartbeat", "writing"},
-    {"concurrency"},
+    {"concurrency", "intake"},
     {"dispatcher"},
     {"worker"},
     {"supervisor"},

@@ -208,7 +208,7 @@ def count_claims(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         limits.append(wanted.limit)
         return claim(wanted)
 
-    def counting_exchange(outcomes: Any, wanted: Wanted) -> Any:
+    def counting_exchange(outcomes: Any, wanted: Wanted, **_: Any) -> Any:
         return backend.finish(outcomes), counting(wanted)
 
     monkeypatch.setattr(backend, "claim", counting)
@@ -451,7 +451,7 @@ class TestRefusedOutcomes:
                 raise DataError("out of range")
             return finish(outcomes)
 
-        def refusing_exchange(outcomes: list[Outcome], wanted: Wanted) -> Any:
+        def refusing_exchange(outcomes: list[Outcome], wanted: Wanted, **_: Any) -> Any:
             return refusing(outcomes), dispatcher.backend.claim(wanted)
 
         monkeypatch.setattr(dispatcher.backend, "finish", refusing)
@@ -485,7 +485,7 @@ class TestRefusedOutcomes:
 
         monkeypatch.setattr(worker.backend, "finish", refusing)
         monkeypatch.setattr(
-            worker.backend, "exchange", lambda ended, wanted: (refusing(ended), claim(wanted))
+            worker.backend, "exchange", lambda ended, wanted, **_: (refusing(ended), claim(wanted))
         )
         assert worker.run() == Tally(complete=1, failed=1)
         bad.refresh_from_db()
@@ -504,10 +504,10 @@ class TestRefusedOutcomes:
         failures = iter([OperationalError("database is locked")] * 4)
 
         def fail_for_a_while(write: Callable[..., Any]) -> Callable[..., Any]:
-            def failing(*given: Any) -> Any:
+            def failing(*given: Any, **options: Any) -> Any:
                 for failure in failures:
                     raise failure
-                return write(*given)
+                return write(*given, **options)
 
             return failing
 
@@ -534,8 +534,8 @@ class TestRefusedOutcomes:
         exchange = worker.backend.exchange
         errors = iter([error("an answer that is lost")])
 
-        def losing(*given: Any) -> Any:
-            answer = exchange(*given)
+        def losing(*given: Any, **options: Any) -> Any:
+            answer = exchange(*given, **options)
             for lost in errors:
                 raise lost
             return answer

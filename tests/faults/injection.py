@@ -74,16 +74,16 @@ def _wrap_finish(point: str) -> None:
     end = Batch.end
 
     def wrapped(method: Callable[..., Any]) -> Callable[..., Any]:
-        def crashing(self: Any, outcomes: Any, *args: Any) -> Any:
+        def crashing(self: Any, outcomes: Any, *args: Any, **options: Any) -> Any:
             # What is handed back, as by a worker that was kept from starting it, is not at its end.
             if not any(outcome.row.state in Job.FINISHED for outcome in outcomes):
-                return method(self, outcomes, *args)
+                return method(self, outcomes, *args, **options)
             # Where the task is atomic its own transaction is around this, and ends in Batch.end.
             is_inner = connections[self.using].in_atomic_block
             if point.startswith("in "):
                 _crash_soon()
             with transaction.atomic(using=self.using):
-                result = method(self, outcomes, *args)
+                result = method(self, outcomes, *args, **options)
                 if point.startswith("before"):
                     crash()
             if not is_inner:

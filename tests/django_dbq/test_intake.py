@@ -1,0 +1,214 @@
+"""What a claim has found is taken in while the next one is under way, and never lost."""
+
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from django.db import DataError, connection, transaction
+
+from django_dbq.backends import Wanted, backend_for
+from django_dbq.claims import Claim, Outcome, UnreadClaims
+from django_dbq.execution import Execution
+from django_dbq.limits import Limits
+from django_dbq.models import Job
+from django_dbq.worker import Worker
+from tests.conftest import states
+
+pytestmark = pytest.mark.django_db
+
+#: How many jobs the dispatchers here hold ahead.
+AHEAD = 10
+
+
+@pytest.fixture
+def worker(monkeypatch: pytest.MonkeyPatch) -> Worker:
+    """Return a worker that has claimed 11 jobs, and started and ended 6 of them."""
+    with transaction.atomic():
+        Job.objects.bulk_enqueue(Job(name="noop") for _ in range(40))
+    worker = Worker(queues=["default"], using="default", limits=Limits(rate=0))
+    worker.dispatcher._size.size = worker.dispatcher._size.largest = AHEAD
+    worker.dispatcher.turn()
+    run(worker, 6)
+    return worker
+
+
+def run(worker: Worker, count: int) -> None:
+    for _ in range(count):
+        claim = worker.batch.start(wait=False)
+        assert claim is not None
+        worker.batch.end(Execution(claim).run())
+
+
+def exchange_that_runs(worker: Worker, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let so many jobs be run while the database works on the next exchange."""
+    exchange = worker.backend.exchange
+
+    def running(*given: Any, **options: Any) -> Any:
+        monkeypatch.setattr(worker.backend, "exchange", exchange)
+        run(worker, count)
+        return exchange(*given, **options)
+
+    monkeypatch.setattr(worker.backend, "exchange", running)
+
+
+@pytest.fixture
+def waiting(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> Worker:
+    """Return the worker when it has claimed 6 more, and is about to claim again."""
+    exchange_that_runs(worker, 5, monkeypatch)
+    assert worker.dispatcher.turn()
+    assert worker.dispatcher.intake.waiting == 6
+    assert worker.batch.unstarted == 0
+    return worker
+
+
+def test_a_claim_is_taken_in_at_once_where_no_other_follows(worker: Worker) -> None:
+    assert not worker.dispatcher.turn()
+    assert worker.dispatcher.intake.waiting == 0
+    assert worker.batch.unstarted == AHEAD + 1
+
+
+def test_a_claim_is_taken_in_beside_the_next_one(
+    waiting: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both together are no more than the worker may hold."""
+    taken: list[int] = []
+    exchange = waiting.backend.exchange
+
+    def calling(*given: Any, meanwhile: Callable[[], None]) -> Any:
+        meanwhile()
+        taken.append(waiting.batch.unstarted)
+        return exchange(*given, meanwhile=meanwhile)
+
+    monkeypatch.setattr(waiting.backend, "exchange", calling)
+    assert not waiting.dispatcher.turn()
+    assert taken == [6]
+    assert waiting.batch.unstarted == AHEAD + 1
+    assert states() == {"COMPLETE": 11, "PROCESSING": 11, "NEW": 18}
+
+
+@pytest.mark.parametrize("end", ["stop", "close", "limit", "end"])
+def test_what_was_not_taken_in_goes_back_at_the_end(
+    waiting: Worker, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dispatcher = waiting.dispatcher
+    if end == "stop":
+        waiting.stop.request()
+    elif end == "close":
+        waiting.batch.close()
+    elif end == "limit":
+        monkeypatch.setattr(dispatcher, "_has_worked_enough", lambda: True)
+    else:
+        dispatcher.end()
+    dispatcher._has_taken_turns() if end == "end" else dispatcher.turn()
+    assert states() == {"COMPLETE": 11, "NEW": 29}
+
+
+def test_it_is_taken_in_before_strays_are_looked_for(waiting: Worker) -> None:
+    waiting.dispatcher._doubt()
+    waiting.dispatcher.turn()
+    assert waiting.batch.unstarted == AHEAD + 1
+    assert states() == {"COMPLETE": 11, "PROCESSING": 11, "NEW": 18}
+
+
+def test_it_is_taken_in_before_a_wait(waiting: Worker) -> None:
+    waiting.bell.ring()
+    waiting.dispatcher.wait()
+    assert waiting.batch.unstarted == 6
+
+
+def test_a_burst_does_not_end_before_it(waiting: Worker) -> None:
+    dispatcher = waiting.dispatcher
+    dispatcher.limits = Limits(rate=0, burst=True)
+    Job.objects.filter(state="NEW").delete()
+    dispatcher.turn()
+    assert waiting.batch.unstarted == 6
+    assert not waiting.batch.closed
+
+
+class TestSuspects:
+    """Nothing but a suspect is held, and what others hold is written before it starts."""
+
+    @pytest.fixture
+    def claimed(self, waiting: Worker) -> list[Claim]:
+        """Return the claims that wait, the third of which a worker was lost with."""
+        intake = waiting.dispatcher.intake
+        claims = list(intake._claimed)
+        claims[2] = claims[2]._replace(losses=1)
+        intake._claimed = claims
+        return claims
+
+    def test_it_is_no_matter_for_in_between(self, waiting: Worker, claimed: list[Claim]) -> None:
+        waiting.dispatcher.intake.take_in_meanwhile()
+        assert waiting.batch.unstarted == 0
+        waiting.dispatcher.intake.take_in()
+        assert waiting.batch.unstarted == 2
+        assert waiting.dispatcher._size.size == 0
+        # Of those that it holds, five have ended and are not written.
+        assert states() == {"COMPLETE": 6, "PROCESSING": 7, "NEW": 27}
+
+    def test_the_next_claim_goes_back(self, waiting: Worker, claimed: list[Claim]) -> None:
+        """It was sent before anybody had seen the suspect."""
+        waiting.dispatcher.turn()
+        assert waiting.batch.unstarted == 2
+        assert states() == {"COMPLETE": 11, "PROCESSING": 2, "NEW": 27}
+
+    def test_beside_a_suspect_nothing_is_held(self, waiting: Worker) -> None:
+        intake = waiting.dispatcher.intake
+        intake.threads = 4
+        first, second, *_ = intake._claimed
+        intake._claimed = [first._replace(losses=1)]
+        intake.take_in()
+        assert waiting.batch.isolating
+        assert waiting.dispatcher._size.size == 0
+        intake.bring([second], asked=0)
+        intake.take_in()
+        assert [claim.job_id for claim in waiting.batch._unstarted] == [first.job_id]
+        assert Job.objects.get(pk=second.job_id).state == "NEW"
+
+
+def test_one_that_cannot_be_read_takes_no_other_along(waiting: Worker) -> None:
+    """It is given back by a look at the table, as after an answer that never came."""
+
+    def unreadable() -> list[Claim]:
+        raise DataError("timestamp too large")
+
+    waiting.dispatcher.intake._claimed = UnreadClaims(6, unreadable)
+    waiting.dispatcher.turn()
+    waiting.dispatcher.turn()
+    assert states() == {"COMPLETE": 11, "PROCESSING": 11, "NEW": 18}
+    assert waiting.batch.unstarted == 11
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="the others cannot do both at once")
+class TestPostgreSQL:
+    @pytest.fixture
+    def exchanged(self) -> tuple[Sequence[Claim], list[str]]:
+        """Return what an exchange has claimed, and the session's state in the middle of it."""
+        Job.objects.bulk_enqueue(Job(name="noop") for _ in range(4))
+        backend = backend_for("default")
+        wanted = Wanted(["default"], ["noop"], 2, uuid.uuid4())
+        outcomes: list[Outcome] = [Execution(claim).run() for claim in backend.claim(wanted)]
+        seen: list[str] = []
+
+        def meanwhile() -> None:
+            seen.append(connection.connection.info.pipeline_status.name)
+
+        late, claimed = backend.exchange(outcomes, wanted, meanwhile=meanwhile)
+        assert late == []
+        return claimed, seen
+
+    def test_the_statements_are_sent_before(
+        self, exchanged: tuple[Sequence[Claim], list[str]]
+    ) -> None:
+        assert exchanged[1] == ["ON"]
+
+    def test_the_claims_outlive_their_connection(
+        self, exchanged: tuple[Sequence[Claim], list[str]]
+    ) -> None:
+        claimed, _ = exchanged
+        connection.close()
+        assert len(claimed) == 2
+        assert [claim.job_name for claim in claimed] == ["noop", "noop"]
+        assert states() == {"COMPLETE": 2, "PROCESSING": 2}
