@@ -147,7 +147,7 @@ class Batch:
                 ranked = sorted(self._unstarted, key=lambda claim: self._rank(claim.row))
                 self._unstarted = deque(ranked)
             # Those that ended after the claim: it did not see that they go on.
-            for outcome in list(self._ended):
+            for outcome in (*self._writing, *self._ended):
                 self._make_way(outcome.row)
             if asked < self._lease_since:
                 self._release_unstarted()
@@ -180,6 +180,11 @@ class Batch:
             self._unstarted.clear()
             self._closed = True
             self._changed.notify_all()
+
+    def decline(self, claimed: Sequence[Claim]) -> None:
+        """Make outcomes of jobs that were claimed and never held."""
+        with self._lock:
+            self._release(claimed)
 
     def hand_back(self) -> None:
         """Make outcomes of what has not started, which let others have it."""

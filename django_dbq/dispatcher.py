@@ -80,7 +80,6 @@ class Dispatcher:
             batch=batch,
             known=self.known,
             size=self._size,
-            threads=threads,
             on_doubt=self._doubt,
         )
         self.error: BaseException | None = None
@@ -122,8 +121,7 @@ class Dispatcher:
                     self._weather.cleared()
                     if not goes_on:
                         self.wait()
-                self.intake.take_in()
-                self.batch.hand_back()
+                self.intake.give_back()
                 self._write()
         except WEATHER as error:
             self._shelter(error)
@@ -133,6 +131,8 @@ class Dispatcher:
     def _shelter(self, error: Exception) -> None:
         """Keep what could not be written, and wait before the database is asked again."""
         now = self.clock()
+        # It is here already, and can be run without the database.
+        self.intake.take_in_meanwhile()
         self.outcomes.put_back()
         self._doubt(UNCERTAIN_SECONDS)
         self.batch.weather += 1
@@ -140,6 +140,7 @@ class Dispatcher:
         with suppress(Error):
             connections[self.backend.using].close()
         if self.stop:
+            self.intake.give_back()
             self.batch.hand_back()
             self.batch.close()
         until = now + self._weather.worsened(error)
@@ -177,7 +178,7 @@ class Dispatcher:
             return False
         self._adapt()
         if self.batch.closed or self._has_worked_enough():
-            self.intake.take_in()
+            self.intake.give_back()
             self.batch.hand_back()
             self._write()
             self.batch.close()
@@ -225,6 +226,7 @@ class Dispatcher:
             self.batch.isolating = False
         stuck = self.clock() - self.batch.last_progress > 2 * TARGET_SECONDS
         if stuck and self.batch.unstarted and not self.batch.isolating:
+            self.intake.give_back()
             self.batch.hand_back()
             self._size.size = 0
         pace = self.batch.take_pace()
@@ -270,11 +272,10 @@ class Dispatcher:
         asked = self.clock()
         wanted = Wanted(self.queues, self.known.names(), room, self.worker)
         claimed = self.outcomes.exchange(wanted, meanwhile=self.intake.take_in_meanwhile)
-        self.intake.take_in()
         self._promising = len(claimed) == room
+        self.intake.bring(claimed, asked=asked)
         if claimed:
             self._last_claim = self.clock()
-            self.intake.bring(claimed, asked=asked)
             if not self._promising or self._room() < 1:
                 self.intake.take_in()
         else:
@@ -322,7 +323,7 @@ class Dispatcher:
 
     def _stop(self) -> None:
         """Hand back what has not started, mark what runs; the second time, hand that back too."""
-        self.intake.take_in()
+        self.intake.give_back()
         self.batch.hand_back()
         self.batch.close()
         if self.stop.count > 1:

@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 
-from django.db import DataError
+from django.db import Error
 
 from django_dbq.backends import Backend
 from django_dbq.batch import Batch, BatchSize
@@ -21,8 +21,8 @@ class Intake:
     To read a thousand jobs from the driver takes a third of the time in which the database claims
     a thousand others, so that neither should wait for the other.
 
-    ``size``: how many jobs to hold ahead. ``threads``: how many tasks can run at once.
-    ``on_doubt``: called when there are jobs that were claimed and could not be read.
+    ``size``: how many jobs to hold ahead. ``on_doubt``: called when there are jobs that were
+    claimed and could not be read.
     """
 
     def __init__(
@@ -32,14 +32,12 @@ class Intake:
         batch: Batch,
         known: KnownJobs,
         size: BatchSize,
-        threads: int,
         on_doubt: Callable[[], None],
     ) -> None:
         self.backend = backend
         self.batch = batch
         self.known = known
         self.size = size
-        self.threads = threads
         self.on_doubt = on_doubt
         self._claimed: Sequence[Claim] = []
         self._asked = -math.inf
@@ -50,67 +48,72 @@ class Intake:
         return len(self._claimed)
 
     def bring(self, claimed: Sequence[Claim], *, asked: float) -> None:
-        """Keep claims to be taken in, now that those before them are.
+        """Keep claims, to be taken in later; ``asked``: when the database was asked for them.
 
-        ``asked``: when the database was asked for them, by the clock.
+        If those before them are still here, they ask for more than to be held: what was claimed
+        meanwhile goes back, before one of those can start.
         """
-        self._claimed, self._asked = claimed, asked
+        if self._claimed:
+            self._take_in(in_place_of=claimed)
+        else:
+            self._claimed, self._asked = claimed, asked
 
     def take_in(self) -> None:
         """Hold what this code can run; the rest goes back, to workers with newer code.
 
         So does what would have to wait for a suspect to run alone, and what is not to be held
-        ahead: before the others are started, which they must not be lost with.
+        ahead.
         """
-        kept, returned = self._sorted()
-        if returned:
-            self.backend.finish([release(claim) for claim in returned])
-        self._hold(kept)
+        self._take_in(in_place_of=[])
 
     def take_in_meanwhile(self) -> None:
         """Do the same while the database is busy, if it takes no more than to hold them all."""
-        kept, returned = self._sorted()
-        if not returned:
-            self._hold(kept)
+        claimed = self._claimed = self._read(self._claimed)
+        is_plain = self._held_together(claimed) == len(claimed)
+        if claimed and is_plain and not self.known.too_new(claimed):
+            self._hold(claimed)
 
-    def _sorted(self) -> tuple[list[Claim], list[Claim]]:
-        """Return the claims to hold, and those to give back."""
-        if not self._claimed:
-            return [], []
+    def give_back(self) -> None:
+        """Make outcomes of the claims: no more is to be started."""
+        self.batch.decline(self._read(self._claimed))
+        self._claimed = []
+
+    def _take_in(self, *, in_place_of: Sequence[Claim]) -> None:
+        claimed, returned = self._read(self._claimed), self._read(in_place_of)
+        self._claimed = []
+        if claimed:
+            count = max(self._held_together(claimed), 1)
+            if len(claimed) > count:
+                self.size.size = 0
+            kept = claimed[:count]
+            too_new = self.known.too_new(kept)
+            returned = [*claimed[count:], *too_new, *returned]
+            claimed = [claim for claim in kept if claim not in too_new] if too_new else kept
+        if returned:
+            self.backend.finish([release(claim) for claim in returned])
+        self._hold(claimed)
+
+    def _read(self, claimed: Sequence[Claim]) -> list[Claim]:
+        """Return the claims as they are in their rows; without an answer of the database's."""
         try:
-            claimed = self._claimed = list(self._claimed)
-        except (DataError, ValueError):
+            return list(claimed)
+        except (Error, ValueError):
             logger.exception("event=claimed_jobs_unreadable")
-            self._claimed = []
             self.on_doubt()
-            return [], []
-        fitting = self._fitting(claimed)
-        kept, returned = claimed[:fitting], claimed[fitting:]
-        if too_new := self.known.too_new(kept):
-            kept = [claim for claim in kept if claim not in too_new]
-        return kept, [*returned, *too_new]
+            return []
 
-    def _fitting(self, claimed: Sequence[Claim]) -> int:
-        """Return how many of the claims may be held together, and beside what is held already."""
+    def _held_together(self, claimed: Sequence[Claim]) -> int:
+        """Return how many of the first claims bear each other beside them."""
         alone = self.known.not_held_ahead(claimed)
-        first = next(
+        return next(
             (i for i, claim in enumerate(claimed) if claim.losses or claim.job_name in alone),
             len(claimed),
         )
-        if self.size.size:
-            return max(first, 1)
-        # Since they were asked for, something may have come in that bears no others beside it.
-        unstarted, running, _ = self.batch.size
-        room = 0 if self.batch.isolating else self.threads - unstarted - running
-        return max(0, min(room, max(first, 1)))
 
-    def _hold(self, kept: Sequence[Claim]) -> None:
-        if not self._claimed:
-            return
-        self.size.weigh(self._claimed)
-        if len(kept) < len(self._claimed):
-            self.size.size = 0
+    def _hold(self, claimed: Sequence[Claim]) -> None:
         self._claimed = []
-        self.batch.hold(kept, asked=self._asked)
+        if claimed:
+            self.size.weigh(claimed)
+            self.batch.hold(claimed, asked=self._asked)
         if self.batch.isolating:
             self.size.size = 0

@@ -62,7 +62,7 @@ class OutcomeWriter:
     ) -> Sequence[Claim]:
         """Write what was collected, and claim, in one transaction if it can be.
 
-        ``meanwhile``: what may be done while the database works on that.
+        ``meanwhile``: called once, while the database works on that or just before.
         """
         claimed: Sequence[Claim] = []
         if self._ended and self._failures < 2:
@@ -76,6 +76,7 @@ class OutcomeWriter:
                 self._count(self._ended, late)
             self.batch.written()
         else:
+            meanwhile()
             self.write()
         return claimed or self.backend.claim(wanted)
 

@@ -178,8 +178,10 @@ class Backend:
     ) -> tuple[list[Outcome], Sequence[Claim]]:
         """Finish and claim, together if it can be; return what ``finish`` and ``claim`` would.
 
-        ``meanwhile``: called at most once, while the database works, where it can be.
+        ``meanwhile``: called once, while the database works on that, or before where it can only
+        do one thing at a time.
         """
+        meanwhile()
         with transaction.atomic(using=self.using):
             return self.finish(outcomes), self.claim(wanted)
 

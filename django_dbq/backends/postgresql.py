@@ -124,6 +124,7 @@ class PostgreSQLBackend(Backend):
         connection = self.connection
         cursors: list[Any]
         if psycopg is None:
+            meanwhile()
             with transaction.atomic(using=self.using):
                 cursors = [connection.cursor() for _ in asked]
                 for cursor, statement in zip(cursors, asked, strict=True):
@@ -138,8 +139,7 @@ class PostgreSQLBackend(Backend):
                 for cursor, statement in zip(cursors, asked, strict=True):
                     arrays.register(cursor.adapters)
                     cursor.execute(statement.text, statement.values, prepare=True, binary=True)
-                if len(asked) > 1:
-                    meanwhile()
+                meanwhile()
             return cursors
 
 

@@ -5,11 +5,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from django.db import DataError, connection, transaction
+from django.db import (
+    DataError,
+    Error,
+    InterfaceError,
+    OperationalError,
+    connection,
+    connections,
+    transaction,
+)
 
 from django_dbq.backends import Wanted, backend_for
 from django_dbq.claims import Claim, Outcome, UnreadClaims
-from django_dbq.execution import Execution
+from django_dbq.execution import Execution, release
 from django_dbq.limits import Limits
 from django_dbq.models import Job
 from django_dbq.worker import Worker
@@ -87,6 +95,23 @@ def test_a_claim_is_taken_in_beside_the_next_one(
     assert states() == {"COMPLETE": 11, "PROCESSING": 11, "NEW": 18}
 
 
+def test_it_is_taken_in_before_a_claim_that_writes_nothing(
+    waiting: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when all outcomes were written by those who ran the jobs: atomic ones."""
+    waiting.dispatcher._write()
+    held: list[int] = []
+    claim = waiting.backend.claim
+
+    def claiming(wanted: Wanted) -> Any:
+        held.append(waiting.batch.unstarted)
+        return claim(wanted)
+
+    monkeypatch.setattr(waiting.backend, "claim", claiming)
+    waiting.dispatcher.turn()
+    assert held == [6]
+
+
 @pytest.mark.parametrize("end", ["stop", "close", "limit", "end"])
 def test_what_was_not_taken_in_goes_back_at_the_end(
     waiting: Worker, end: str, monkeypatch: pytest.MonkeyPatch
@@ -100,6 +125,7 @@ def test_what_was_not_taken_in_goes_back_at_the_end(
         monkeypatch.setattr(dispatcher, "_has_worked_enough", lambda: True)
     else:
         dispatcher.end()
+    monkeypatch.setattr(waiting.batch, "hold", None)
     dispatcher._has_taken_turns() if end == "end" else dispatcher.turn()
     assert states() == {"COMPLETE": 11, "NEW": 29}
 
@@ -126,19 +152,18 @@ def test_a_burst_does_not_end_before_it(waiting: Worker) -> None:
     assert not waiting.batch.closed
 
 
-class TestSuspects:
-    """Nothing but a suspect is held, and what others hold is written before it starts."""
+class TestWhatAsksForMore:
+    """Nothing is held beside a suspect, and what others are to have is written before it starts."""
 
-    @pytest.fixture
-    def claimed(self, waiting: Worker) -> list[Claim]:
-        """Return the claims that wait, the third of which a worker was lost with."""
-        intake = waiting.dispatcher.intake
+    def suspect(self, worker: Worker, place: int) -> None:
+        """Let a worker have been lost with one of the claims that wait."""
+        intake = worker.dispatcher.intake
         claims = list(intake._claimed)
-        claims[2] = claims[2]._replace(losses=1)
+        claims[place] = claims[place]._replace(losses=1)
         intake._claimed = claims
-        return claims
 
-    def test_it_is_no_matter_for_in_between(self, waiting: Worker, claimed: list[Claim]) -> None:
+    def test_it_is_no_matter_for_in_between(self, waiting: Worker) -> None:
+        self.suspect(waiting, 2)
         waiting.dispatcher.intake.take_in_meanwhile()
         assert waiting.batch.unstarted == 0
         waiting.dispatcher.intake.take_in()
@@ -147,37 +172,92 @@ class TestSuspects:
         # Of those that it holds, five have ended and are not written.
         assert states() == {"COMPLETE": 6, "PROCESSING": 7, "NEW": 27}
 
-    def test_the_next_claim_goes_back(self, waiting: Worker, claimed: list[Claim]) -> None:
-        """It was sent before anybody had seen the suspect."""
+    @pytest.mark.parametrize(("place", "held"), [(0, 1), (2, 2), (5, 5)])
+    def test_the_next_claim_goes_back_before_it_is_held(
+        self, waiting: Worker, place: int, held: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.suspect(waiting, place)
+        seen: list[object] = []
+        hold = waiting.batch.hold
+
+        def holding(claimed: Sequence[Claim], **options: Any) -> None:
+            seen.append((len(claimed), states()))
+            hold(claimed, **options)
+
+        monkeypatch.setattr(waiting.batch, "hold", holding)
         waiting.dispatcher.turn()
-        assert waiting.batch.unstarted == 2
-        assert states() == {"COMPLETE": 11, "PROCESSING": 2, "NEW": 27}
+        assert seen == [(held, {"COMPLETE": 11, "PROCESSING": held, "NEW": 29 - held})]
 
-    def test_beside_a_suspect_nothing_is_held(self, waiting: Worker) -> None:
+    def test_one_alone_does_not_start_in_between_either(self, waiting: Worker) -> None:
+        self.suspect(waiting, 0)
         intake = waiting.dispatcher.intake
-        intake.threads = 4
-        first, second, *_ = intake._claimed
-        intake._claimed = [first._replace(losses=1)]
+        intake._claimed = intake._claimed[:1]
+        intake.take_in_meanwhile()
+        assert waiting.batch.unstarted == 0
+
+    def test_what_newer_code_made_goes_back_alone(
+        self, waiting: Worker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(waiting.dispatcher.known, "too_new", lambda claims: claims[1:2])
+        intake = waiting.dispatcher.intake
+        intake.take_in_meanwhile()
+        assert waiting.batch.unstarted == 0
         intake.take_in()
-        assert waiting.batch.isolating
-        assert waiting.dispatcher._size.size == 0
-        intake.bring([second], asked=0)
-        intake.take_in()
-        assert [claim.job_id for claim in waiting.batch._unstarted] == [first.job_id]
-        assert Job.objects.get(pk=second.job_id).state == "NEW"
+        assert waiting.batch.unstarted == 5
+        assert waiting.dispatcher._size.size == AHEAD
 
 
-def test_one_that_cannot_be_read_takes_no_other_along(waiting: Worker) -> None:
+def test_what_goes_on_with_a_higher_priority_takes_its_place(worker: Worker) -> None:
+    """The claim had been sent when it ended, and the outcome is under way when that is held."""
+    run(worker, 4)
+    worker.dispatcher._write()
+    waiting = worker.backend.claim(Wanted(["default"], ["noop"], 6, worker.id))
+    worker.dispatcher.intake.bring(waiting, asked=worker.dispatcher.clock())
+    claim = worker.batch.start(wait=False)
+    assert claim is not None
+    outcome = release(claim)
+    worker.batch.end(outcome._replace(row=outcome.row._replace(priority=5), edited=True))
+    worker.dispatcher.turn()
+    assert worker.batch.overtaken
+    worker.dispatcher.intake.take_in()
+    assert [claim.row.priority for claim in worker.batch._unstarted][:2] == [5, 0]
+
+
+def test_one_behind_a_slow_task_goes_back(waiting: Worker) -> None:
+    dispatcher = waiting.dispatcher
+    dispatcher.intake.take_in()
+    extra = waiting.backend.claim(Wanted(["default"], ["noop"], 2, waiting.id))
+    dispatcher.intake.bring(extra, asked=dispatcher.clock())
+    waiting.batch.last_progress -= 60
+    dispatcher._adapt()
+    assert dispatcher.intake.waiting == waiting.batch.unstarted == 0
+
+
+@pytest.mark.parametrize("error", [DataError("timestamp too large"), InterfaceError("closed")])
+def test_one_that_cannot_be_read_takes_no_other_along(waiting: Worker, error: Error) -> None:
     """It is given back by a look at the table, as after an answer that never came."""
 
     def unreadable() -> list[Claim]:
-        raise DataError("timestamp too large")
+        raise error
 
     waiting.dispatcher.intake._claimed = UnreadClaims(6, unreadable)
     waiting.dispatcher.turn()
     waiting.dispatcher.turn()
     assert states() == {"COMPLETE": 11, "PROCESSING": 11, "NEW": 18}
     assert waiting.batch.unstarted == 11
+
+
+def test_it_is_run_while_the_database_is_away(
+    waiting: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting.bell, "wait", lambda seconds: waiting.stop.request())
+    seen: list[int] = []
+    monkeypatch.setattr(
+        waiting.dispatcher.outcomes, "put_back", lambda: seen.append(waiting.batch.unstarted)
+    )
+    monkeypatch.setattr(connections["default"], "close", lambda: None)
+    waiting.dispatcher._shelter(OperationalError("gone"))
+    assert seen == [6]
 
 
 @pytest.mark.django_db(transaction=True)
