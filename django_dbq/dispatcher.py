@@ -272,8 +272,8 @@ class Dispatcher:
         asked = self.clock()
         wanted = Wanted(self.queues, self.known.names(), room, self.worker)
         claimed = self.outcomes.exchange(wanted, meanwhile=self.intake.take_in_meanwhile)
-        self._promising = len(claimed) == room
-        self.intake.bring(claimed, asked=asked)
+        is_kept = self.intake.bring(claimed, asked=asked)
+        self._promising = len(claimed) == room or not is_kept
         if claimed:
             self._last_claim = self.clock()
             if not self._promising or self._room() < 1:

@@ -47,16 +47,17 @@ class Intake:
         """How many jobs were claimed and are not in the batch yet."""
         return len(self._claimed)
 
-    def bring(self, claimed: Sequence[Claim], *, asked: float) -> None:
+    def bring(self, claimed: Sequence[Claim], *, asked: float) -> bool:
         """Keep claims, to be taken in later; ``asked``: when the database was asked for them.
 
         If those before them are still here, they ask for more than to be held: what was claimed
-        meanwhile goes back, before one of those can start.
+        meanwhile goes back, before one of those can start. Returns False then.
         """
         if self._claimed:
             self._take_in(in_place_of=claimed)
-        else:
-            self._claimed, self._asked = claimed, asked
+            return False
+        self._claimed, self._asked = claimed, asked
+        return True
 
     def take_in(self) -> None:
         """Hold what this code can run; the rest goes back, to workers with newer code.

@@ -188,6 +188,15 @@ class TestWhatAsksForMore:
         waiting.dispatcher.turn()
         assert seen == [(held, {"COMPLETE": 11, "PROCESSING": held, "NEW": 29 - held})]
 
+    def test_what_went_back_is_worth_another_look(self, waiting: Worker) -> None:
+        """Or a burst would end before it, if there was no more of it than was asked for."""
+        self.suspect(waiting, 0)
+        left = Job.objects.filter(state="NEW").values_list("pk", flat=True)[:2]
+        Job.objects.filter(state="NEW").exclude(pk__in=list(left)).delete()
+        waiting.dispatcher.turn()
+        assert Job.objects.filter(state="NEW").count() == 2 + 5
+        assert waiting.dispatcher._promising
+
     def test_one_alone_does_not_start_in_between_either(self, waiting: Worker) -> None:
         self.suspect(waiting, 0)
         intake = waiting.dispatcher.intake

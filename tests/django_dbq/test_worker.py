@@ -208,7 +208,8 @@ def count_claims(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         limits.append(wanted.limit)
         return claim(wanted)
 
-    def counting_exchange(outcomes: Any, wanted: Wanted, **_: Any) -> Any:
+    def counting_exchange(outcomes: Any, wanted: Wanted, meanwhile: Callable[[], None]) -> Any:
+        meanwhile()
         return backend.finish(outcomes), counting(wanted)
 
     monkeypatch.setattr(backend, "claim", counting)
@@ -451,7 +452,8 @@ class TestRefusedOutcomes:
                 raise DataError("out of range")
             return finish(outcomes)
 
-        def refusing_exchange(outcomes: list[Outcome], wanted: Wanted, **_: Any) -> Any:
+        def refusing_exchange(outcomes: list[Outcome], wanted: Wanted, meanwhile: Any) -> Any:
+            meanwhile()
             return refusing(outcomes), dispatcher.backend.claim(wanted)
 
         monkeypatch.setattr(dispatcher.backend, "finish", refusing)
