@@ -21,7 +21,7 @@ class IdArray(bytes):
 
 
 def id_array(ids: Iterable[uuid.UUID]) -> IdArray | str:
-    """Return the ids as one value: to make text of it takes the server a sixth of a finish."""
+    """Return the ids as one value: to make text of it takes the server a seventh of a finish."""
     if psycopg is None:
         return "{" + ",".join([each.hex for each in ids]) + "}"
     values = [each.bytes for each in ids]
