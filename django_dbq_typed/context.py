@@ -11,7 +11,7 @@ from django_dbq.models import Job
 W = TypeVar("W", bound=BaseModel)
 
 
-@dataclass(kw_only=True)
+@dataclass
 class JobContext(Generic[W]):
     """The typed workspace, and the job that it belongs to.
 

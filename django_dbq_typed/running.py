@@ -38,22 +38,24 @@ def as_engine_function(
     """
     model, version = definition.model, definition.version
 
-    # What each step pays, unless it is a coroutine: hence without calls of workspace_of(),
-    # load_text() and _write_back(), which take a twentieth of a worker's throughput on SQLite.
+    # What each step pays, unless it is a coroutine: hence without calls that could be spared, even
+    # of workspace_of(), and without as_read() where the model tells.
     def run(job: Job, *error: BaseException) -> None:
         text = job.unread_workspace
         if text is None or job.version != version:
             workspace = definition.workspace_of(job)
         else:
             try:
-                validate = model.__pydantic_validator__.validate_json
-                workspace = validate(text, by_alias=False, by_name=True)
+                workspace = definition.validate_json(text, by_alias=False, by_name=True)
             except ValidationError as refused:
                 raise workspaces.without_input(refused) from None
-        before = as_read(workspace)
-        context = JobContext(workspace=workspace, job=job)
+        before = workspace.__dict__.copy() if definition.are_flat else as_read(workspace)
+        context = JobContext(workspace, job)
         try:
-            function(context, *error)
+            if error:
+                function(context, *error)
+            else:
+                function(context)
         except BaseException as raised:
             _write_back_after(raised, definition, context, workspace, before)
             if has_secrets(model) and isinstance(raised, ValidationError):
@@ -69,7 +71,7 @@ def as_engine_function(
     async def run_later(job: Job, *error: BaseException) -> None:
         workspace = definition.workspace_of(job)
         before = as_read(workspace)
-        context = JobContext(workspace=workspace, job=job)
+        context = JobContext(workspace, job)
         try:
             await function(context, *error)
         except BaseException as raised:

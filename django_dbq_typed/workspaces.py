@@ -1,11 +1,7 @@
 """Models to JSON and back: what is stored, what is read, and what people may see."""
 
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from types import NoneType
 from typing import Any, TypeVar, get_args
-from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError, to_json
@@ -13,6 +9,7 @@ from pydantic_core.core_schema import ErrorType
 
 from django_dbq.errors import WorkspaceError
 from django_dbq.workspace import encode_workspace
+from django_dbq_typed.flat import is_flat
 from django_dbq_typed.secrets import has_secrets, reveal, stray_secret
 
 W = TypeVar("W", bound=BaseModel)
@@ -20,12 +17,7 @@ W = TypeVar("W", bound=BaseModel)
 _KNOWN_ERRORS = frozenset(get_args(ErrorType))
 CONCEALED = "**********"
 
-#: What cannot change in its place: to have another value, a field has to be another object.
-_UNCHANGING = frozenset(
-    {str, int, float, bool, NoneType, date, datetime, time, timedelta, Decimal, UUID}
-)
-
-#: A workspace as it was read: its fields, where they are all of those, else its text.
+#: A workspace as it was read: its fields, if it is flat, else its text.
 AsRead = dict[str, Any] | bytes
 
 
@@ -59,18 +51,9 @@ def text_of(workspace: BaseModel) -> bytes:
     return to_json(dump(workspace)) if b"null" in text else text
 
 
-def _is_flat(workspace: BaseModel) -> bool:
-    """Return whether the workspace is its fields, and those cannot change in their places."""
-    return (
-        _UNCHANGING.issuperset(map(type, workspace.__dict__.values()))
-        and workspace.__pydantic_extra__ is None
-        and workspace.__pydantic_private__ is None
-    )
-
-
 def as_read(workspace: BaseModel) -> AsRead:
     """Return what tells later whether the workspace has changed."""
-    return workspace.__dict__.copy() if _is_flat(workspace) else text_of(workspace)
+    return workspace.__dict__.copy() if is_flat(workspace) else text_of(workspace)
 
 
 def has_changed(workspace: BaseModel, before: AsRead) -> bool:
@@ -127,7 +110,7 @@ def check(model: type[BaseModel], given: Any) -> Any:
             raise without_input(error) from None
     stored = dump(given)
     loaded = load(model, stored)
-    if not _is_flat(given) and (path := stray_secret(given, loaded)):
+    if not is_flat(given) and (path := stray_secret(given, loaded)):
         raise WorkspaceError(
             f"{path} is a secret that does not come back as one, so that it would be lost or shown:"
             " annotate it as SecretStr, SecretBytes or Secret[...], and as nothing else."

@@ -74,6 +74,24 @@ class TestAsyncSteps:
         assert walk.workspace_of(row).steps == ["wandered"]
 
 
+class Nest(BaseModel):
+    eggs: "list[Egg]" = []
+
+
+@job(name="lay")
+def lay(context: JobContext[Nest]) -> None:
+    context.workspace.eggs.append(Egg())
+
+
+class Egg(BaseModel):
+    hatched: bool = False
+
+
+def test_a_model_may_be_completed_behind_its_job() -> None:
+    row = finished(lay.enqueue(workspace=Nest()))
+    assert row.workspace == {"eggs": [{"hatched": False}]}
+
+
 class Insect(BaseModel):
     legs: int
 
