@@ -13,6 +13,7 @@ from django_dbq.claims import Claim, JobValues, Outcome
 from django_dbq.execution import release
 from django_dbq.models import Job
 
+_WAITING = Job.WAITING
 #: Seconds of work that a worker holds ahead: what others wait for, and lose if it is killed.
 TARGET_SECONDS = 0.03
 #: Jobs that a worker holds ahead, however quick they are.
@@ -114,9 +115,10 @@ class Batch:
             self.seconds += self.clock() - running[1]
             self.ended_count += 1
             (self._settled if written else self._ended).append(outcome)
-            if self._unstarted:
+            if outcome.row.state in _WAITING:
                 self._make_way(outcome.row)
-            self.isolating &= bool(self._unstarted or self._running)
+            if self.isolating:
+                self.isolating = bool(self._unstarted or self._running)
             if self.concurrency > 1:
                 self.bell.ring()
                 self._changed.notify_all()
@@ -148,7 +150,8 @@ class Batch:
                 self._unstarted = deque(ranked)
             # Those that ended after the claim: it did not see that they go on.
             for outcome in (*self._writing, *self._ended):
-                self._make_way(outcome.row)
+                if outcome.row.state in _WAITING:
+                    self._make_way(outcome.row)
             if asked < self._lease_since:
                 self._release_unstarted()
             self._changed.notify_all()
@@ -295,7 +298,7 @@ class Batch:
 
     def _make_way(self, row: JobValues) -> None:
         """Hand back what the next task of a job that goes on has to run before."""
-        if row.state not in Job.WAITING or not self._unstarted or row.queue_name not in self.queues:
+        if not self._unstarted or row.queue_name not in self.queues:
             return
         rank = self._rank(row)
         # They are in order, so that as a rule a look at the last one is enough.

@@ -6,6 +6,7 @@ Tuples, since each job makes three of them.
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple, overload
 
 
@@ -25,8 +26,7 @@ class JobValues(NamedTuple):
 
     def moved(self, state: str, next_task: str) -> "JobValues":
         """Return the same but for the state and the next task."""
-        # Past the constructor of named tuples, which takes twice as long.
-        return tuple.__new__(JobValues, (state, next_task, *self[2:]))  # pyright: ignore[reportUnknownMemberType]
+        return new_values((state, next_task, *self[2:]))
 
 
 class Claim(NamedTuple):
@@ -108,3 +108,10 @@ class Outcome(NamedTuple):
     error: str | None = None
     edited: bool = False
     failure: FailedAttempt | None = None
+
+
+# Past the constructors of named tuples, which take twice as long: from a tuple of all the values.
+_new: Any = tuple.__new__  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+new_values: Callable[[tuple[Any, ...]], JobValues] = partial(_new, JobValues)
+new_claim: Callable[[tuple[Any, ...]], Claim] = partial(_new, Claim)
+new_outcome: Callable[[tuple[Any, ...]], Outcome] = partial(_new, Outcome)

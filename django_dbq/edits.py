@@ -23,7 +23,7 @@ def accept_edits(job: Job, last: JobValues) -> JobValues:
     """
     problems: list[DBQError] = []
     workspace = last.workspace
-    if job.unread_workspace is None:
+    if "workspace" in vars(job):  # as of a claimed job only if somebody has asked for it
         try:
             workspace = encode_workspace(job.workspace, stored=workspace)
         except WorkspaceError as problem:

@@ -11,7 +11,7 @@ from typing import Any
 from asgiref.sync import async_to_sync
 
 from django_dbq import registry
-from django_dbq.claims import Claim, FailedAttempt, Outcome
+from django_dbq.claims import Claim, FailedAttempt, Outcome, new_outcome
 from django_dbq.conf import conf
 from django_dbq.deadlines import Deadlines
 from django_dbq.edits import accept_edits
@@ -25,6 +25,8 @@ from django_dbq.tracebacks import describe, summarise
 logger = logging.getLogger(__name__)
 
 _READY, _COMPLETE, _FAILED = "READY", "COMPLETE", "FAILED"
+# What is asked of a model's class goes by way of its metaclass.
+_RUNNING, _WAITING = Job.RUNNING, Job.WAITING
 
 
 #: Is told what a task has raised, if anything, and looks at what it has left behind.
@@ -193,9 +195,10 @@ class Execution:
     def _run_task(self) -> object:
         job, spec = self.job, self.spec
         # A row can say anything: only what the job's entry lists is ever imported.
-        job.next_task = self.task = spec.listed(job.next_task)
-        task = spec.function(self.task)
-        seconds = spec.timeout_of(self.task)
+        self.task = path = spec.listed(job.next_task)
+        job.next_task = path
+        task = spec.function(path)
+        seconds = spec.timeout_of(path)
         if seconds is None:
             if spec.pre_task_hook:
                 self._call_hook(spec.pre_task_hook, job)
@@ -211,14 +214,15 @@ class Execution:
     def _advance(self) -> None:
         """Let the job wait for its next task, or be COMPLETE, unless the task set its state."""
         job = self.job
-        if job.state not in Job.RUNNING:
+        if job.state not in _RUNNING:
             return
-        if job.next_task == self.task:
-            job.next_task = self.spec.task_after(self.task) or ""
-        job.state = _READY if job.next_task else _COMPLETE
-        if job.next_task:
+        following = job.next_task
+        if following == self.task:
+            job.next_task = following = self.spec.following[following] or ""
+        job.state = state = _READY if following else _COMPLETE
+        if following:
             self.attempts = self.losses = 0
-        self.accepted = self.accepted.moved(job.state, job.next_task)
+        self.accepted = self.accepted.moved(state, following)
 
     def _take_back(self, error: BaseException) -> None:
         """Let the task be tried again later, if that is wanted; else the job has failed."""
@@ -285,17 +289,17 @@ class Execution:
 
     def _outcome(self) -> Outcome:
         row = self.accepted
-        if row.state in Job.RUNNING:  # set by a hook, which cannot mean it: the task has ended
+        if row.state in _RUNNING:  # set by a hook, which cannot mean it: the task has ended
             ended = _FAILED if self.error else _COMPLETE
             row = row.moved(_READY if row.next_task and not self.error else ended, row.next_task)
-        if row.state in Job.WAITING:
+        if row.state in _WAITING:
             # No worker was lost over this attempt. Those that were lost before it do not count as
             # tries, and are forgotten.
             self.attempts, self.losses = self.attempts - self.losses, 0
         # A task that saved its job may have written what it changed back afterwards.
         edited = row[2:] != self.claim.row[2:] or self.job.saved_while_held
-        return Outcome(
-            self.claim, row, self.attempts, self.losses, self.error, edited, self.failure
+        return new_outcome(
+            (self.claim, row, self.attempts, self.losses, self.error, edited, self.failure)
         )
 
     def _log(self, event: str) -> None:

@@ -58,14 +58,14 @@ class JobSpec:
 
         Raises ``UnknownTask`` where the job does not list ``task``.
         """
-        return self._following[self.listed(task)]
+        return self.following[self.listed(task)]
 
     def listed(self, task: str) -> str:
         """Return ``task`` if the job lists it; a blank one stands for the first.
 
         Raises ``UnknownTask`` otherwise: what a row says is data, and never a reason to import.
         """
-        if task in self._following:
+        if task in self.following:
             return task
         if not task:
             return self.tasks[0]
@@ -74,7 +74,7 @@ class JobSpec:
         )
 
     @cached_property
-    def _following(self) -> Mapping[str, str | None]:
+    def following(self) -> Mapping[str, str | None]:
         """Which task follows each; None behind the last one."""
         return dict(zip_longest(self.tasks, self.tasks[1:]))
 
@@ -123,6 +123,9 @@ class _Compiled(NamedTuple):
     spec: JobSpec
 
 
+#: Where Django's proxy keeps what it was asked before; by way of the proxy it takes five times as
+#: long, and that twice for each job.
+_kept: dict[str, Any] = object.__getattribute__(settings, "__dict__")
 _compiled: dict[str, _Compiled] = {}
 _registered: dict[str, JobSpec] = {}
 
@@ -188,8 +191,5 @@ def _is_well_formed(name: str) -> bool:
 
 
 def _entries() -> Mapping[str, Any]:
-    # Where Django's proxy keeps what it was asked before; by way of the proxy it takes five times
-    # as long, and that twice for each job.
-    kept: dict[str, Any] = object.__getattribute__(settings, "__dict__")
-    entries: Mapping[str, Any] | None = kept.get("JOBS")
+    entries: Mapping[str, Any] | None = _kept.get("JOBS")
     return getattr(settings, "JOBS", {}) if entries is None else entries

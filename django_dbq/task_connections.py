@@ -11,8 +11,10 @@ from django.db.backends.signals import connection_created
 
 from django_dbq.errors import OpenTransaction, SpoiledTransaction, TaskTimeout
 
-#: libpq's number for a transaction in which a statement has failed.
-_IN_ERROR = 3
+#: libpq's numbers for a connection without a transaction, with one in which a statement has failed,
+#: and for one that is closed.
+_IDLE, _IN_ERROR, _UNKNOWN = 0, 3, 4
+_READY, _IN_TRANSACTION, _BROKEN = "ready", "in transaction", "broken"
 #: Seconds without a task after which a connection is asked whether it still works.
 IDLE_SECONDS = 1.0
 
@@ -61,9 +63,10 @@ class TaskConnections:
         for connection in self._connections:
             if connection.connection is None or connection.alias == sparing:
                 continue
-            if _is_broken(connection):
+            state = _state(connection)
+            if state == _BROKEN:
                 _close(connection)
-            elif _is_in_transaction(connection):
+            elif state == _IN_TRANSACTION:
                 left_open.append(connection.alias)
                 _close(connection)
             elif isinstance(raised, TaskTimeout):
@@ -83,21 +86,33 @@ def _close(connection: Any) -> None:
         connection.close()
 
 
-def _is_broken(connection: Any) -> bool:
-    """Return whether the driver knows that the connection is closed."""
+def _state(connection: Any) -> str:
+    """Return what the driver knows of a connection: broken, in a transaction, or neither."""
     raw = connection.connection
+    is_open = connection.in_atomic_block or not connection.autocommit
     match connection.vendor:
         case "postgresql":
-            return bool(raw.closed)
+            status = _transaction_status(raw)
+            is_broken, is_open = status == _UNKNOWN, is_open or status != _IDLE
         case "mysql":
-            return not raw.open
+            is_broken = not raw.open
         case "sqlite":
             try:
-                return bool(raw.total_changes < 0)
+                is_broken = raw.total_changes < 0
+                is_open = is_open or raw.in_transaction
             except connection.Database.Error:
-                return True
+                is_broken = True
         case _:
-            return False
+            is_broken = False
+    if is_broken:
+        return _BROKEN
+    return _IN_TRANSACTION if is_open else _READY
+
+
+def _transaction_status(raw: Any) -> int:
+    """Return libpq's number for it, past psycopg's objects, which are made for each look."""
+    status: int = (getattr(raw, "pgconn", None) or raw.info).transaction_status
+    return status
 
 
 def refuse_if_spoiled(connection: Any, *, depth: int) -> None:
@@ -127,13 +142,4 @@ def _is_in_error(connection: Any) -> bool:
     """Return whether the server waits for nothing but the end of the transaction."""
     if connection.vendor != "postgresql":
         return False
-    return bool(connection.connection.info.transaction_status == _IN_ERROR)
-
-
-def _is_in_transaction(connection: Any) -> bool:
-    if connection.in_atomic_block or not connection.autocommit:
-        return True
-    raw = connection.connection
-    if connection.vendor == "postgresql":
-        return bool(raw.info.transaction_status)
-    return bool(getattr(raw, "in_transaction", False))
+    return _transaction_status(connection.connection) == _IN_ERROR

@@ -9,7 +9,7 @@ from typing import Any
 from django.db.models.base import ModelState
 from django.db.models.signals import post_init, pre_init
 
-from django_dbq.claims import Claim, JobValues
+from django_dbq.claims import Claim, new_claim, new_values
 from django_dbq.models import Job
 from django_dbq.workspace import decode_workspace, text_of_row
 
@@ -38,13 +38,12 @@ def claims_of(
             attempts, losses, error, version, cancelled, _,
         ) = row  # fmt: skip
         text = text_of_row(workspace)
-        values = JobValues(_PROCESSING, next_task, text, priority, run_after, queue_name, version)
-        claims.append(
-            Claim(
-                identity, name, token, started, attempts, losses, cancelled is not None, error,
-                values, partial(load, row),
-            )
+        values = (_PROCESSING, next_task, text, priority, run_after, queue_name, version)
+        claim = (
+            identity, name, token, started, attempts, losses, cancelled is not None, error,
+            new_values(values), partial(load, row),
         )  # fmt: skip
+        claims.append(new_claim(claim))
     return claims
 
 
