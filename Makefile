@@ -2,12 +2,14 @@
 #
 #     make test ARGS="-k worker"               hands arguments to pytest
 #     make test DJANGO=6.1 PYTHON=python3.13   with another Django, in an environment of its own
+#     make test PSYCOPG=2                      with PostgreSQL's older driver, likewise
 #     DATABASE_URL=... make test               on that database only
 
-PYTHON ?= python3
-DJANGO ?=
-VENV   ?= .venv$(addprefix -django-,$(DJANGO))
-ARGS   ?=
+PYTHON  ?= python3
+DJANGO  ?=
+PSYCOPG ?=
+VENV    ?= .venv$(addprefix -django-,$(DJANGO))$(addprefix -psycopg-,$(PSYCOPG))
+ARGS    ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
@@ -57,6 +59,10 @@ $(VENV)/.run-time: pyproject.toml
 $(VENV)/.development: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --editable '.[dev]' $(DJANGO:%='Django~=%.0')
+ifdef PSYCOPG
+	$(PIP) uninstall --yes psycopg psycopg-binary
+	$(PIP) install 'psycopg$(PSYCOPG)-binary'
+endif
 	@touch $@
 
 # It needs a compiler and headers. Where they are missing the tests run without MariaDB, and say so.

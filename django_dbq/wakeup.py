@@ -12,6 +12,7 @@ from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from django_dbq.backends.arrays import psycopg
 from django_dbq.backends.postgresql import leads_to_server
 from django_dbq.bell import Bell
 from django_dbq.notices import CHANNEL, NOTICE_INTERVAL
@@ -108,7 +109,7 @@ class NotifiedWakeUp(WakeUp):
 
     @contextmanager
     def listening(self, connection: BaseDatabaseWrapper) -> Generator[None, None, None]:
-        if not leads_to_server(connection):
+        if psycopg is None or not leads_to_server(connection):
             self._poll_instead()
             yield
             return

@@ -8,7 +8,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connections
@@ -36,6 +38,16 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
 def database() -> str:
     """The vendor of the database that the tests run on: sqlite, postgresql or mysql."""
     return connections["default"].vendor
+
+
+def hears_notices() -> bool:
+    """Whether they run on PostgreSQL, with the driver that passes on what it is told: psycopg 3."""
+    return connections["default"].vendor == "postgresql" and find_spec("psycopg") is not None
+
+
+def pytest_markeval_namespace() -> dict[str, Any]:
+    """Return what the condition of a ``skipif`` may ask, in whichever module it stands."""
+    return {"hears_notices": hears_notices}
 
 
 def wait_for(condition: Callable[[], bool], timeout: float = 60) -> None:

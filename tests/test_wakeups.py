@@ -30,9 +30,11 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 StartWorker = Callable[..., WorkerProcess]
 
-told_only = pytest.mark.skipif("connection.vendor == 'mysql'", reason="there nobody tells")
+told_only = pytest.mark.skipif(
+    "connection.vendor != 'sqlite' and not hears_notices()", reason="there nobody tells"
+)
 postgresql_only = pytest.mark.skipif(
-    "connection.vendor != 'postgresql'", reason="only PostgreSQL has NOTIFY, and poolers before it"
+    "not hears_notices()", reason="only PostgreSQL has NOTIFY, and poolers before it"
 )
 
 

@@ -42,7 +42,8 @@ class PostgreSQLBackend(Backend):
             with self.connection.cursor() as cursor:
                 for setting in _SESSION:
                     cursor.execute(f"SET {setting}")
-            self.connection.connection.prepare_threshold = 0
+            if psycopg is not None:
+                self.connection.connection.prepare_threshold = 0
 
     def _claim_queue(self, queue: str, wanted: Wanted) -> list[Claim]:
         token = uuid.uuid4()
@@ -146,11 +147,8 @@ class PostgreSQLBackend(Backend):
 def leads_to_server(connection: BaseDatabaseWrapper) -> bool:
     """Return whether the session is ours alone, without a pooler such as PgBouncer between.
 
-    A pooler invents process ids for its clients. The answer is no as well where psycopg 2 does not
-    tell them.
+    A pooler invents process ids for its clients.
     """
-    if not psycopg:
-        return False
     connection.ensure_connection()
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")

@@ -66,7 +66,6 @@ def test_a_claim_finds_room_beside_what_it_replaces() -> None:
 def test_a_plan_made_for_an_empty_table_reads_indexes_when_it_has_grown() -> None:
     backend = backend_for("default")
     backend.open()
-    connection.connection.prepare_threshold = 0
     wanted = Wanted(["default"], ["noop"], 10, uuid.uuid4())
     for _ in range(2):
         assert backend.claim(wanted) == []
