@@ -36,7 +36,7 @@ def as_engine_function(
     the function raises, or pydantic's ``ValidationError`` for a workspace that the model refuses,
     before or afterwards; the job keeps the last valid one. A coroutine function gives another.
     """
-    model, version = definition.model, definition.version
+    version = definition.version
 
     # What each step pays, unless it is a coroutine: hence without calls that could be spared, even
     # of workspace_of(), and without as_read() where the model tells.
@@ -58,8 +58,6 @@ def as_engine_function(
                 function(context)
         except BaseException as raised:
             _write_back_after(raised, definition, context, workspace, before)
-            if has_secrets(model) and isinstance(raised, ValidationError):
-                raise _without_input(raised) from None
             raise
         if (
             context.workspace is not workspace
@@ -76,8 +74,6 @@ def as_engine_function(
             await function(context, *error)
         except BaseException as raised:
             _write_back_after(raised, definition, context, workspace, before)
-            if has_secrets(model) and isinstance(raised, ValidationError):
-                raise _without_input(raised) from None
             raise
         _write_back(definition, context, workspace, before)
 
@@ -91,10 +87,13 @@ def _write_back_after(
     workspace: W,
     before: AsRead,
 ) -> None:
+    """Do what ``_write_back`` does; raise what may be shown of an error that tells secrets."""
     try:
         _write_back(definition, context, workspace, before)
     except Exception as invalid:  # noqa: BLE001 - the first error is the one to tell
         raised.add_note(f"What it made of the workspace was dropped: {invalid}")
+    if has_secrets(definition.model) and isinstance(raised, ValidationError):
+        raise _without_input(raised) from None
 
 
 def _without_input(raised: ValidationError) -> ValidationError:
