@@ -59,9 +59,9 @@ $(VENV)/.run-time: pyproject.toml
 $(VENV)/.development: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --editable '.[dev]' $(DJANGO:%='Django~=%.0')
-ifdef PSYCOPG
+ifeq ($(PSYCOPG),2)
 	$(PIP) uninstall --yes psycopg psycopg-binary
-	$(PIP) install 'psycopg$(PSYCOPG)-binary'
+	$(PIP) install psycopg2-binary
 endif
 	@touch $@
 

@@ -13,6 +13,7 @@ from django_dbq.claims import Claim, JobValues, Outcome
 from django_dbq.execution import release
 from django_dbq.models import Job
 
+# Here, since to look up an attribute of a model's class takes as long as a call.
 _WAITING = Job.WAITING
 #: Seconds of work that a worker holds ahead: what others wait for, and lose if it is killed.
 TARGET_SECONDS = 0.03

@@ -25,7 +25,7 @@ from django_dbq.tracebacks import describe, summarise
 logger = logging.getLogger(__name__)
 
 _READY, _COMPLETE, _FAILED = "READY", "COMPLETE", "FAILED"
-# What is asked of a model's class goes by way of its metaclass.
+# Here, since to look up an attribute of a model's class takes as long as a call.
 _RUNNING, _WAITING = Job.RUNNING, Job.WAITING
 
 

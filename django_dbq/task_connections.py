@@ -89,24 +89,24 @@ def _close(connection: Any) -> None:
 def _state(connection: Any) -> str:
     """Return what the driver knows of a connection: broken, in a transaction, or neither."""
     raw = connection.connection
-    is_open = connection.in_atomic_block or not connection.autocommit
     match connection.vendor:
         case "postgresql":
             status = _transaction_status(raw)
-            is_broken, is_open = status == _UNKNOWN, is_open or status != _IDLE
+            is_broken, has_begun = status == _UNKNOWN, status != _IDLE
         case "mysql":
-            is_broken = not raw.open
+            is_broken, has_begun = not raw.open, False
         case "sqlite":
             try:
-                is_broken = raw.total_changes < 0
-                is_open = is_open or raw.in_transaction
+                is_broken, has_begun = raw.total_changes < 0, raw.in_transaction
             except connection.Database.Error:
-                is_broken = True
+                is_broken, has_begun = True, False
         case _:
-            is_broken = False
+            is_broken, has_begun = False, getattr(raw, "in_transaction", False)
     if is_broken:
         return _BROKEN
-    return _IN_TRANSACTION if is_open else _READY
+    if has_begun or connection.in_atomic_block or not connection.autocommit:
+        return _IN_TRANSACTION
+    return _READY
 
 
 def _transaction_status(raw: Any) -> int:

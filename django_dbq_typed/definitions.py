@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import cached_property
 from typing import Any, Generic, TypedDict, TypeVar, Unpack
 
 from asgiref.sync import sync_to_async
@@ -17,7 +16,7 @@ from django_dbq.errors import InvalidJob
 from django_dbq.models import Job, JobQuerySet
 from django_dbq.registry import NAME_LENGTH, OnLost, WorkspaceRules
 from django_dbq.retries import RetryPolicy
-from django_dbq_typed import flat, workspaces
+from django_dbq_typed import workspaces
 from django_dbq_typed.context import JobContext
 from django_dbq_typed.errors import JobDefinitionError, NoUpgrade
 from django_dbq_typed.running import as_engine_function, synchronous
@@ -161,17 +160,6 @@ class JobDefinition(Generic[W]):
         return workspaces.Checked(workspaces.check(self.model, workspace))
 
     # Reading
-
-    @cached_property
-    def validate_json(self) -> Callable[..., W]:
-        """The validator of the model, which may be complete only after the job is defined."""
-        validate: Callable[..., W] = self.model.__pydantic_validator__.validate_json
-        return validate
-
-    @cached_property
-    def are_flat(self) -> bool:
-        """Whether the workspaces are flat, all of them."""
-        return flat.are_flat(self.model)
 
     def workspace_of(self, job: Job) -> W:
         """Return the workspace of a job of this definition, upgraded to its present version.

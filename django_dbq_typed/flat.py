@@ -36,7 +36,7 @@ def is_flat(workspace: BaseModel) -> bool:
     )
 
 
-def are_flat(model: type[BaseModel]) -> bool:
+def all_are_flat(model: type[BaseModel]) -> bool:
     """Return whether all that is read from JSON as that model is flat, whatever it holds.
 
     False as well where the model does not tell, because code of its own has a say.

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from django_dbq.models import Job
 from django_dbq_typed import workspaces
 from django_dbq_typed.context import JobContext
+from django_dbq_typed.flat import all_are_flat
 from django_dbq_typed.secrets import has_secrets
 from django_dbq_typed.workspaces import AsRead, as_read, has_changed
 
@@ -36,20 +37,27 @@ def as_engine_function(
     the function raises, or pydantic's ``ValidationError`` for a workspace that the model refuses,
     before or afterwards; the job keeps the last valid one. A coroutine function gives another.
     """
-    version = definition.version
+    model, version = definition.model, definition.version
+    # Asked again when the model is completed or built anew, which gives it another validator.
+    is_known_of: object = None
+    are_flat = False
 
-    # What each step pays, unless it is a coroutine: hence without calls that could be spared, even
-    # of workspace_of(), and without as_read() where the model tells.
+    # Each step pays for this: so it does itself what workspace_of(), as_read() and _write_back() do
+    # for coroutines.
     def run(job: Job, *error: BaseException) -> None:
+        nonlocal is_known_of, are_flat
+        validator = model.__pydantic_validator__
         text = job.unread_workspace
         if text is None or job.version != version:
             workspace = definition.workspace_of(job)
         else:
             try:
-                workspace = definition.validate_json(text, by_alias=False, by_name=True)
+                workspace = validator.validate_json(text, by_alias=False, by_name=True)
             except ValidationError as refused:
                 raise workspaces.without_input(refused) from None
-        before = workspace.__dict__.copy() if definition.are_flat else as_read(workspace)
+        if is_known_of is not validator:
+            are_flat, is_known_of = all_are_flat(model), validator
+        before = workspace.__dict__.copy() if are_flat else as_read(workspace)
         context = JobContext(workspace, job)
         try:
             if error:

@@ -65,13 +65,15 @@ def has_changed(workspace: BaseModel, before: AsRead) -> bool:
         return text_of(workspace) != before
     now = workspace.__dict__
     try:
-        # What is no field, such as a cached property, is not asked for.
         for name, value in before.items():
             if now[name] is not value:
                 return True
     except KeyError:
         return True
-    return False
+    if len(now) == len(before):
+        return False
+    # What has come since may be a field that was missing, or no field, such as a cached property.
+    return not type(workspace).model_fields.keys().isdisjoint(now.keys() - before.keys())
 
 
 def load(model: type[W], stored: Any) -> W:

@@ -8,7 +8,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,9 @@ def database() -> str:
 
 def hears_notices() -> bool:
     """Whether they run on PostgreSQL, with the driver that passes on what it is told: psycopg 3."""
-    return connections["default"].vendor == "postgresql" and find_spec("psycopg") is not None
+    from django_dbq.backends.arrays import psycopg  # when Django is set up
+
+    return connections["default"].vendor == "postgresql" and psycopg is not None
 
 
 def pytest_markeval_namespace() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 The last lines say which databases were tested and which were not, and why. From the environment:
 
 - ``DATABASE_URL``: test on this database only (``DATABASE_PORT`` overrides its port);
+- ``DBQ_DATABASES``: names, with spaces between, of the only databases to test;
 - ``MARIADB_URL``: a MariaDB or MySQL that runs already, to be used instead of one of our own;
 - ``DBQ_REQUIRED_DATABASES``: names, with spaces between; not to test one of these is a failure.
 """
@@ -45,9 +46,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def chosen() -> list[str]:
-    """Return the names of all databases, that of ``DATABASE_URL`` included."""
+    """Return the names of the databases, with that of ``DATABASE_URL``."""
+    names = os.environ.get("DBQ_DATABASES", "").split() or list(DATABASES)
     url = os.environ.get("DATABASE_URL")
-    return list(DATABASES) if not url else list(dict.fromkeys([*DATABASES, name_of(url)]))
+    return names if not url else list(dict.fromkeys([*names, name_of(url)]))
 
 
 def server(name: str) -> AbstractContextManager[str]:

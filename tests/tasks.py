@@ -354,6 +354,12 @@ def leave_transaction_open(job: Job) -> None:
     Job.objects.filter(pk=job.pk).update(priority=9)
 
 
+def begin_in_sql(job: Job) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+    Job.objects.filter(pk=job.pk).update(priority=9)
+
+
 def break_connection(job: Job) -> None:
     connection.ensure_connection()
     connection.connection.close()

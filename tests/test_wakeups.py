@@ -33,8 +33,11 @@ StartWorker = Callable[..., WorkerProcess]
 told_only = pytest.mark.skipif(
     "connection.vendor != 'sqlite' and not hears_notices()", reason="there nobody tells"
 )
+notified_only = pytest.mark.skipif(
+    "not hears_notices()", reason="only PostgreSQL has NOTIFY, and only psycopg 3 passes it on"
+)
 postgresql_only = pytest.mark.skipif(
-    "not hears_notices()", reason="only PostgreSQL has NOTIFY, and poolers before it"
+    "connection.vendor != 'postgresql'", reason="only PostgreSQL has poolers before it"
 )
 
 
@@ -176,7 +179,7 @@ def test_a_worker_process_that_hardly_ever_looks_is_told(
     assert "event=polling" not in worker.output
 
 
-@postgresql_only
+@notified_only
 class TestNotify:
     def test_alone_makes_a_worker_look(self, idle: Worker, looks: list[float]) -> None:
         """Nobody tells of jobs made by bulk_create or in SQL."""
@@ -310,6 +313,7 @@ class TestPgBouncer:
         # Each task once: a retry or a second run would count.
         assert set(Job.objects.values_list("attempts", "losses")) == {(1, 0)}
 
+    @notified_only
     def test_is_not_suspected_without_one(self, worker_process: StartWorker) -> None:
         Job.objects.create(name="noop")
         worker = worker_process("--burst", "--rate_limit", "0")

@@ -392,6 +392,9 @@ class TestOvertaking:
         batch.end(complete(running))
         assert not batch.overtaken
         assert batch.size == (3, 0, 1)
+        batch.hold([held()])
+        assert not batch.overtaken
+        assert batch.size == (4, 0, 1)
 
 
 def test_the_pace_is_the_mean_since_it_was_last_asked(batch: Batch) -> None:

@@ -12,8 +12,8 @@ from django_dbq.notices import CHANNEL, NOTICE_INTERVAL
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-postgresql_only = pytest.mark.skipif(
-    "not hears_notices()", reason="the other databases have no NOTIFY"
+notified_only = pytest.mark.skipif(
+    "not hears_notices()", reason="only PostgreSQL has NOTIFY, and only psycopg 3 passes it on"
 )
 
 Told = Callable[[], list[str]]
@@ -53,7 +53,7 @@ class Clock:
         return self.now
 
 
-@postgresql_only
+@notified_only
 class TestNotices:
     def test_are_sent_for_a_job_that_is_created(self, told: Told) -> None:
         Job.objects.create(name="noop")
@@ -128,7 +128,7 @@ class TestNotices:
         assert told() == ["default"]
 
 
-@postgresql_only
+@notified_only
 class TestFailingNotices:
     @pytest.fixture(autouse=True)
     def refused(self, monkeypatch: pytest.MonkeyPatch) -> None:

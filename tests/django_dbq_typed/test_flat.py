@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from django_dbq_typed.flat import are_flat, is_flat
+from django_dbq_typed.flat import all_are_flat, is_flat
 
 
 class Plain(BaseModel):
@@ -148,8 +148,8 @@ class Completed(BaseModel):
         (Deferred, "{}"),
     ],
 )
-def test_models_of_plain_fields_are_flat(model: type[BaseModel], text: str) -> None:
-    assert are_flat(model)
+def test_models_of_plain_fields_all_are_flat(model: type[BaseModel], text: str) -> None:
+    assert all_are_flat(model)
     assert is_flat(model.model_validate_json(text))
 
 
@@ -162,4 +162,4 @@ def test_models_of_plain_fields_are_flat(model: type[BaseModel], text: str) -> N
     ],
 )  # fmt: skip
 def test_others_are_asked_one_by_one(model: type[BaseModel]) -> None:
-    assert not are_flat(model)
+    assert not all_are_flat(model)

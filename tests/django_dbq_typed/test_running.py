@@ -16,6 +16,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from django_dbq.models import Job
@@ -90,6 +91,25 @@ class Egg(BaseModel):
 def test_a_model_may_be_completed_behind_its_job() -> None:
     row = finished(lay.enqueue(workspace=Nest()))
     assert row.workspace == {"eggs": [{"hatched": False}]}
+
+
+class Growing(BaseModel):
+    a: int = 1
+
+
+@job(name="grow")
+def grow(context: JobContext[Growing]) -> None:
+    context.workspace.a += 1
+    for value in vars(context.workspace).values():
+        if isinstance(value, list):
+            value.append(1)
+
+
+def test_a_model_may_be_built_anew() -> None:
+    assert finished(grow.enqueue(workspace=Growing())).workspace == {"a": 2}
+    Growing.model_fields["b"] = FieldInfo(annotation=list[int], default=[])
+    Growing.model_rebuild(force=True)
+    assert finished(grow.enqueue(workspace=Growing())).workspace == {"a": 2, "b": [1]}
 
 
 class Insect(BaseModel):

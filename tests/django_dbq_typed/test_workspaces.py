@@ -117,6 +117,17 @@ def test_fields_that_trade_places_are_a_change() -> None:
     assert has_changed(workspace, before)
 
 
+def test_a_field_that_was_missing_is_a_change() -> None:
+    workspace = Flat.model_construct(text="of old")
+    del workspace.number
+    before = as_read(workspace)
+    assert not has_changed(workspace, before)
+
+    workspace.number = 1.0
+
+    assert has_changed(workspace, before)
+
+
 def test_what_a_model_remembers_of_its_fields_is_no_change() -> None:
     workspace = Remembering()
     before = as_read(workspace)

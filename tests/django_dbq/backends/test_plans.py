@@ -8,6 +8,7 @@ from django.db import connection
 from django.utils import timezone
 
 from django_dbq.backends import Wanted, backend_for, mysql, sqlite, statements
+from django_dbq.backends.postgresql import _SESSION
 from django_dbq.clock import mysql_now
 from django_dbq.execution import Execution
 from django_dbq.models import Job
@@ -136,6 +137,21 @@ def test_plans_are_right_whatever_is_known_of_the_table(analyzed: bool) -> None:
         for wrong in ("Nested Loop", "Seq Scan on django_dbq_job", "Sort", "Bitmap"):
             assert wrong not in go_on
     connection.close()
+
+
+@pytest.mark.django_db
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="about PostgreSQL's plans")
+def test_a_plan_for_the_values_of_the_moment_is_right_while_nothing_is_known() -> None:
+    """As with psycopg 2, which has no other."""
+    Job.objects.bulk_enqueue(Job(name="noop") for _ in range(3000))
+    forget_what_is_known()
+    with connection.cursor() as cursor:
+        for setting in _SESSION:
+            cursor.execute(f"SET LOCAL {setting}")
+    plan = plan_of_claim()
+    assert "Index Scan using django_dbq_job_claim" in plan
+    assert "Sort" not in plan
+    assert "Bitmap" not in plan
 
 
 def forget_what_is_known() -> None:
