@@ -38,14 +38,15 @@ def as_engine_function(
     before or afterwards; the job keeps the last valid one. A coroutine function gives another.
     """
     model, version = definition.model, definition.version
-    # Asked again when the model is completed or built anew, which gives it another validator.
-    is_known_of: object = None
+    # Whether the workspaces are flat is asked of each validator: a model gets another one when it
+    # is completed or built anew.
+    asked: object = None
     are_flat = False
 
     # Each step pays for this: so it does itself what workspace_of(), as_read() and _write_back() do
     # for coroutines.
     def run(job: Job, *error: BaseException) -> None:
-        nonlocal is_known_of, are_flat
+        nonlocal asked, are_flat
         validator = model.__pydantic_validator__
         text = job.unread_workspace
         if text is None or job.version != version:
@@ -55,8 +56,8 @@ def as_engine_function(
                 workspace = validator.validate_json(text, by_alias=False, by_name=True)
             except ValidationError as refused:
                 raise workspaces.without_input(refused) from None
-        if is_known_of is not validator:
-            are_flat, is_known_of = all_are_flat(model), validator
+        if asked is not validator:
+            are_flat, asked = all_are_flat(model), validator
         before = workspace.__dict__.copy() if are_flat else as_read(workspace)
         context = JobContext(workspace, job)
         try:
