@@ -14,7 +14,7 @@ from django_dbq.errors import OpenTransaction, SpoiledTransaction, TaskTimeout
 #: libpq's numbers for a connection without a transaction, with one in which a statement has failed,
 #: and for one that is closed.
 _IDLE, _IN_ERROR, _UNKNOWN = 0, 3, 4
-_READY, _IN_TRANSACTION, _BROKEN = "ready", "in transaction", "broken"
+_IN_TRANSACTION, _BROKEN = "in transaction", "broken"
 #: Seconds without a task after which a connection is asked whether it still works.
 IDLE_SECONDS = 1.0
 
@@ -86,8 +86,8 @@ def _close(connection: Any) -> None:
         connection.close()
 
 
-def _state(connection: Any) -> str:
-    """Return what the driver knows of a connection: broken, in a transaction, or neither."""
+def _state(connection: Any) -> str | None:
+    """Return what the driver knows to be amiss: it is broken, or in a transaction; or None."""
     raw = connection.connection
     match connection.vendor:
         case "postgresql":
@@ -106,7 +106,7 @@ def _state(connection: Any) -> str:
         return _BROKEN
     if has_begun or connection.in_atomic_block or not connection.autocommit:
         return _IN_TRANSACTION
-    return _READY
+    return None
 
 
 def _transaction_status(raw: Any) -> int:

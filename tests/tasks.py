@@ -355,9 +355,9 @@ def leave_transaction_open(job: Job) -> None:
 
 
 def begin_in_sql(job: Job) -> None:
+    """Leave a transaction open of which Django knows nothing, and that locks nothing."""
     with connection.cursor() as cursor:
         cursor.execute("BEGIN")
-    Job.objects.filter(pk=job.pk).update(priority=9)
 
 
 def break_connection(job: Job) -> None:
