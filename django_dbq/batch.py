@@ -83,16 +83,22 @@ class Batch:
 
     # For the threads that run jobs
 
-    def start(self, *, wait: bool = True) -> Claim | None:
-        """Take the next job to run, waiting for one; None when no more will come."""
+    def start(self, ended: Outcome | None = None, *, wait: bool = True) -> Claim | None:
+        """Take the next job to run, waiting for one; None when no more will come.
+
+        ``ended``: the outcome of the job that ran before it, as for ``end``; both are one step.
+        """
         with self._lock:
+            now = self.clock()
+            if ended is not None:
+                self._end(ended, now)
             while True:
                 while not self._unstarted or (self._running and self._is_full()):
                     self.bell.ring()
                     if not self._unstarted and (self._closed or not wait):
                         return None
                     self._changed.wait(1 if self._unstarted else None)
-                now = self.clock()
+                    now = self.clock()
                 if now <= self.lease_until:
                     break
                 # Others may have them by now.
@@ -110,19 +116,7 @@ class Batch:
         A job whose next task ranks before what is still held makes that go back.
         """
         with self._lock:
-            running = self._running.pop(id(outcome.claim), None)
-            if running is None:  # handed back meanwhile, by a worker that leaves at once
-                return
-            self.seconds += self.clock() - running[1]
-            self.ended_count += 1
-            (self._settled if written else self._ended).append(outcome)
-            if outcome.row.state in _WAITING:
-                self._make_way(outcome.row)
-            if self.isolating:
-                self.isolating = bool(self._unstarted or self._running)
-            if self.concurrency > 1:
-                self.bell.ring()
-                self._changed.notify_all()
+            self._end(outcome, self.clock(), written=written)
 
     def wait_for_running(self) -> None:
         """Return when nothing runs any more."""
@@ -277,6 +271,21 @@ class Batch:
         with self._lock:
             ended = len(self._ended) + len(self._writing)
             return len(self._unstarted), len(self._running), ended
+
+    def _end(self, outcome: Outcome, now: float, *, written: bool = False) -> None:
+        running = self._running.pop(id(outcome.claim), None)
+        if running is None:  # handed back meanwhile, by a worker that leaves at once
+            return
+        self.seconds += now - running[1]
+        self.ended_count += 1
+        (self._settled if written else self._ended).append(outcome)
+        if outcome.row.state in _WAITING:
+            self._make_way(outcome.row)
+        if self.isolating:
+            self.isolating = bool(self._unstarted or self._running)
+        if self.concurrency > 1:
+            self.bell.ring()
+            self._changed.notify_all()
 
     def _is_full(self) -> bool:
         """Whether no other job may be started beside those that run."""

@@ -26,7 +26,8 @@ class JobValues(NamedTuple):
 
     def moved(self, state: str, next_task: str) -> "JobValues":
         """Return the same but for the state and the next task."""
-        return new_values((state, next_task, *self[2:]))
+        _, _, workspace, priority, run_after, queue_name, version = self
+        return new_values((state, next_task, workspace, priority, run_after, queue_name, version))
 
 
 class Claim(NamedTuple):

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -59,29 +58,31 @@ class TaskThreads:
     def _run_jobs(self) -> None:
         runner = self.make_runner()
 
-        def run_one(claim: Claim) -> None:
+        def run_one(claim: Claim) -> Outcome | None:
             with self._lock:
                 self._idle -= 1
                 if not self._idle and len(self._threads) < self.batch.concurrency:
                     self._add_thread()
-            self._run(claim, runner)
+            outcome = self._run(claim, runner)
             with self._lock:
                 self._idle += 1
+            return outcome
 
         try:
             runner.run(run_one)
         finally:
             connections.close_all()
 
-    def _run(self, claim: Claim, runner: JobRunner) -> None:
+    def _run(self, claim: Claim, runner: JobRunner) -> Outcome | None:
         execution = runner.execution(claim)
         if execution.spec.atomic:  # its transaction is this thread's
             runner.run_atomically(execution)
         elif (coroutine := execution.begin()) is None:
-            runner.batch.end(execution.conclude())
+            return execution.conclude()
         else:
             waiting = self._await(execution, coroutine, runner)
             asyncio.run_coroutine_threadsafe(waiting, self._loop)
+        return None
 
     async def _await(
         self, execution: Execution, coroutine: Coroutine[Any, Any, object], runner: JobRunner
@@ -100,7 +101,7 @@ class TaskThreads:
         own: TaskConnections | None = getattr(self._own, "connections", None)
         if own is None:
             own = self._own.connections = TaskConnections()
-        own.refresh(weather=self.batch.weather)
+        own.refresh(self.batch.clock(), weather=self.batch.weather)
         execution.settle = own.settle
         return execution.conclude()
 
@@ -112,14 +113,14 @@ class SharedConnections:
         self.batch = batch
         self._connections: TaskConnections | None = None
         self._weather = batch.weather
-        self._looked = time.monotonic()
+        self._looked = batch.clock()
 
     async def refresh(self) -> None:
         """Let go of what does not work any more, before a coroutine finds out.
 
         It takes a turn of that thread, so only after the database was away, or after a while.
         """
-        now = time.monotonic()
+        now = self.batch.clock()
         if self._weather == self.batch.weather and now - self._looked < IDLE_SECONDS:
             return
         self._weather, self._looked = self.batch.weather, now
@@ -128,4 +129,4 @@ class SharedConnections:
     def _refresh(self) -> None:
         if self._connections is None:
             self._connections = TaskConnections()
-        self._connections.refresh(weather=self.batch.weather, always=True)
+        self._connections.refresh(self._looked, weather=self.batch.weather, always=True)

@@ -62,8 +62,8 @@ class Execution:
     """
 
     __slots__ = (
-        "accepted", "attempts", "begun", "claim", "clock", "deadlines", "error", "failure", "job",
-        "losses", "raised", "settle", "spec", "task", "unreadable",
+        "accepted", "attempts", "begun", "claim", "clock", "deadlines", "error", "failure",
+        "is_logged", "job", "losses", "raised", "settle", "spec", "task", "unreadable",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +84,7 @@ class Execution:
         self.deadlines = deadlines
         self.clock = clock
         self.begun = clock()
+        self.is_logged = logger.isEnabledFor(logging.INFO)
         self.raised: BaseException | None = None
         self.error: str | None = None
         self.failure: FailedAttempt | None = None
@@ -112,7 +113,8 @@ class Execution:
 
     def begin(self) -> Coroutine[Any, Any, object] | None:
         """Run the pre-task hook and the task; return the task's coroutine, if it is one."""
-        self._log("task_started")
+        if self.is_logged:
+            logger.info("%s", self._line("task_started"))
         try:
             self._refuse_if_over()
             result = self._run_task()
@@ -169,7 +171,8 @@ class Execution:
             self._take_back(self.raised)
         if self.spec.post_task_hook:
             self._run_hook(self.spec.post_task_hook, "post_task_hook", self.job)
-        self._log("task_finished")
+        if self.is_logged:
+            logger.info("%s", self._line("task_finished"))
         return self._outcome()
 
     def begin_again(self) -> None:
@@ -301,10 +304,6 @@ class Execution:
         return new_outcome(
             (self.claim, row, self.attempts, self.losses, self.error, edited, self.failure)
         )
-
-    def _log(self, event: str) -> None:
-        if logger.isEnabledFor(logging.INFO):
-            logger.info("%s", self._line(event))
 
     def _line(self, event: str) -> str:
         job = self.job

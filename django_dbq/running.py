@@ -46,20 +46,21 @@ class JobRunner:
         self.connections = TaskConnections()
         self.settle = None if is_guest else self.connections.settle
 
-    def run(self, run_one: Callable[[Claim], None] | None = None) -> None:
+    def run(self, run_one: Callable[[Claim], Outcome | None] | None = None) -> None:
         """Run all jobs that come; ``run_one`` runs one of them in another way."""
         run_one = run_one or self.run_one
-        while claim := self.batch.start():
-            self.connections.refresh(weather=self.batch.weather)
-            run_one(claim)
+        ended: Outcome | None = None
+        while claim := self.batch.start(ended):
+            self.connections.refresh(self.batch.last_progress, weather=self.batch.weather)
+            ended = run_one(claim)
 
-    def run_one(self, claim: Claim) -> None:
-        """Run one job, and leave its outcome with the batch."""
+    def run_one(self, claim: Claim) -> Outcome | None:
+        """Run one job, and return its outcome unless the batch has it already."""
         execution = self.execution(claim)
         if execution.spec.atomic:
             self.run_atomically(execution)
-        else:
-            self.batch.end(execution.run())
+            return None
+        return execution.run()
 
     def execution(self, claim: Claim) -> Execution:
         """Return the execution of that claim in this thread."""

@@ -1,8 +1,7 @@
 """The database connections that tasks use, as each task ought to find them."""
 
+import math
 import threading
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -22,12 +21,11 @@ IDLE_SECONDS = 1.0
 class TaskConnections:
     """Keeps what one task, or the network, did to its thread's connections from the next one.
 
-    Made in that thread. ``clock``: seconds, for durations only.
+    Made in that thread.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.clock = clock
-        self._last_used = clock()
+    def __init__(self) -> None:
+        self._last_used = -math.inf
         self._weather = 0
         self._thread = threading.get_ident()
         # To ask Django for them behind each task would take longer than many a task.
@@ -38,13 +36,13 @@ class TaskConnections:
         if threading.get_ident() == self._thread and connection not in self._connections:
             self._connections.append(connection)
 
-    def refresh(self, *, weather: int = 0, always: bool = False) -> None:
+    def refresh(self, now: float, *, weather: int = 0, always: bool = False) -> None:
         """Let go of connections that do not work any more, before a task finds out.
 
-        ``weather``: how often the database has gone away so far. If that is more often than last
-        time, or if it was a while ago, the connections are asked; or ``always``.
+        ``now``: seconds, for durations only. ``weather``: how often the database has gone away so
+        far. If that is more often than last time, or if it was a while ago, the connections are
+        asked; or ``always``.
         """
-        now = self.clock()
         if always or weather != self._weather or now - self._last_used > IDLE_SECONDS:
             for connection in self._connections:
                 if connection.connection is not None and not connection.in_atomic_block:

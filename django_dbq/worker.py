@@ -11,6 +11,7 @@ from django.db import connections
 from django_dbq.backends import backend_for
 from django_dbq.batch import LARGEST_BATCH, Batch
 from django_dbq.bell import Bell
+from django_dbq.claims import Outcome
 from django_dbq.clock import elapsed
 from django_dbq.concurrency import TaskThreads
 from django_dbq.deadlines import Deadlines
@@ -125,8 +126,9 @@ class Worker:
         """Take turns with the dispatcher in one thread, and claim one by one."""
         runner = self._runner()
         while not self.batch.closed:
-            while claim := self.batch.start(wait=False):
-                runner.run_one(claim)
+            ended: Outcome | None = None
+            while claim := self.batch.start(ended, wait=False):
+                ended = runner.run_one(claim)
             if not self.dispatcher.turn() and not self.batch.unstarted and not self.batch.closed:
                 self.dispatcher.wait()
 

@@ -49,7 +49,8 @@ class OutcomeWriter:
         self._ended, settled = self.batch.take_ended(), self.batch.take_settled()
         if settled:
             self._count(settled, [])
-        return any(outcome.row.state in Job.WAITING for outcome in (*self._ended, *settled))
+        states = {outcome.row.state for outcome in (*self._ended, *settled)}
+        return not states.isdisjoint(Job.WAITING)
 
     def write(self) -> None:
         """Write what was collected."""

@@ -112,7 +112,9 @@ class MySQLBackend(Backend):
             owner = [self._id(token), self._id(wanted.worker)]
             cursor.execute(_TAKE, [*owner, now, now, ids])
         rows = [self._as_python(row) for row in rows]
-        return claims_of(rows, using=self.using, token=token, worker=wanted.worker)
+        times = {now: now.replace(tzinfo=self.connection.timezone)}
+        worker = wanted.worker
+        return claims_of(rows, using=self.using, token=token, worker=worker, times=times)
 
     def _finish_alike(self, group: Sequence[Outcome]) -> bool:
         claim, row, attempts, losses, _, edited, _ = group[0]
@@ -157,7 +159,7 @@ class MySQLBackend(Backend):
         values[0] = uuid.UUID(values[0])
         zone = self.connection.timezone
         values[1] = values[1] or values[2]  # a date of zeros is None
-        for position in (1, 2, 8, 13):  # created, modified, run_after, cancel_requested
+        for position in (1, 8, 13):  # created, run_after, cancel_requested
             if values[position] is not None:
                 values[position] = values[position].replace(tzinfo=zone)
         return values

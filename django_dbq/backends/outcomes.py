@@ -50,6 +50,7 @@ def alike(outcomes: Iterable[Outcome]) -> tuple[list[list[Outcome]], list[Outcom
     """Return the groups of outcomes that differ in nothing but the job, and all others."""
     groups: dict[object, list[Outcome]] = {}
     others: list[Outcome] = []
+    last, group = None, others
     for outcome in outcomes:
         claim, row, attempts, losses, error, edited, _ = outcome
         if edited or error is not None:
@@ -58,7 +59,9 @@ def alike(outcomes: Iterable[Outcome]) -> tuple[list[list[Outcome]], list[Outcom
             # By the identity of the token, which all that were claimed together share: to compare
             # it would take longer than the rest.
             key = (id(claim.token), row.state, row.next_task, attempts, losses)
-            groups.setdefault(key, []).append(outcome)
+            if key != last:
+                last, group = key, groups.setdefault(key, [])
+            group.append(outcome)
     return list(groups.values()), others
 
 

@@ -3,9 +3,10 @@
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import chain
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -19,6 +20,8 @@ from django_dbq.claims import Claim, Outcome, UnreadClaims
 
 Row = Sequence[Any]
 
+#: From when PostgreSQL counts.
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 # A plan is made once, and maybe while the table is empty, when to read all of it looks cheap: it
 # has to be right for millions of rows too. The first plans, for the values of the moment, would
@@ -105,7 +108,11 @@ class PostgreSQLBackend(Backend):
         rows = [*rows, *self._rows(found)]
         if (zone := self.connection.timezone) is not UTC:
             rows = [_in_zone(row, zone) for row in rows]
-        return claims_of(rows, using=self.using, token=token, worker=wanted.worker)
+        if psycopg is None:  # whose binary values are views of memory, which cannot be copied
+            rows = [(*row[:2], bytes(row[2]), *row[3:]) for row in rows]
+        times = _Times(self.connection)
+        worker = wanted.worker
+        return claims_of(rows, using=self.using, token=token, worker=worker, times=times)
 
     def _late(self, outcomes: Sequence[Outcome], cursors: Sequence[Any]) -> list[Outcome]:
         """Return the outcomes that the results of their statements name."""
@@ -157,6 +164,20 @@ def leads_to_server(connection: BaseDatabaseWrapper) -> bool:
         cursor.execute("SELECT pg_backend_pid()")
         [pid] = cursor.fetchone()
     return bool(connection.connection.info.backend_pid == pid)
+
+
+class _Times(dict[bytes, datetime]):
+    """Times as Django has them, by PostgreSQL's binary form of them; each is read once."""
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self.connection = connection
+
+    def __missing__(self, sent: bytes) -> datetime:
+        time = _EPOCH + timedelta(microseconds=int.from_bytes(sent, signed=True))
+        if (zone := self.connection.timezone) is not UTC:
+            time = time.astimezone(ZoneInfo(self.connection.timezone_name)).replace(tzinfo=zone)
+        self[sent] = time
+        return time
 
 
 def _in_zone(row: Sequence[Any], zone: tzinfo | None) -> tuple[Any, ...]:

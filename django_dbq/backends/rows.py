@@ -1,7 +1,8 @@
 """Rows that a statement of our own returns, as claims and as jobs."""
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from operator import itemgetter
 from typing import Any
@@ -22,66 +23,75 @@ _COLUMNS = [field.attname for field in Job._meta.concrete_fields]
 
 
 def claims_of(
-    rows: Sequence[Sequence[Any]], *, using: str, token: uuid.UUID, worker: uuid.UUID
+    rows: Sequence[Sequence[Any]],
+    *,
+    using: str,
+    token: uuid.UUID,
+    worker: uuid.UUID,
+    times: Mapping[Any, datetime],
 ) -> list[Claim]:
     """Return the claims of rows, in the order in which they shall run.
 
     ``rows``: of the columns named below, the workspace as JSON text; what is the same for all that
-    were claimed together is not among them.
+    were claimed together is not among them. ``times``: when they were claimed, by what the rows
+    have for that.
     """
-    load = partial(_quickest_loader(), using, token, worker)
+    # With a place for all that a job has, so that filling it in makes nothing grow.
+    common = dict.fromkeys(["_state", *_COLUMNS]) | {
+        "state": _PROCESSING, "claim_token": token, "worker": worker, "claimable": False,
+    }  # fmt: skip
+    del common["workspace"]
+    load = partial(_quickest_loader(), using, common)
     claims: list[Claim] = []
     ranked = sorted(sorted(rows, key=_CREATED), key=_PRIORITY, reverse=True)
     for row in ranked:
         (
-            identity, _, started, name, next_task, workspace, queue_name, priority, run_after,
+            identity, _, claimed, name, next_task, workspace, queue_name, priority, run_after,
             attempts, losses, error, version, cancelled, _,
         ) = row  # fmt: skip
+        started = times[claimed]
         text = text_of_row(workspace)
         values = (_PROCESSING, next_task, text, priority, run_after, queue_name, version)
         claim = (
             identity, name, token, started, attempts, losses, cancelled is not None, error,
-            new_values(values), partial(load, row),
+            new_values(values), partial(load, started, row),
         )  # fmt: skip
         claims.append(new_claim(claim))
     return claims
 
 
-def _load(using: str, token: uuid.UUID, worker: uuid.UUID, row: Sequence[Any]) -> Job:
+def _load(using: str, common: dict[str, Any], started: datetime, row: Sequence[Any]) -> Job:
     """Return the job by ``from_db``, as Django would."""
-    values: dict[str, Any] = {}
-    _fill(values, token, worker, row)
+    values = _filled(common, started, row)
     values["workspace"] = decode_workspace(text_of_row(row[5]))
     return Job.from_db(using, _COLUMNS, [values[name] for name in _COLUMNS])
 
 
-def _load_quickly(using: str, token: uuid.UUID, worker: uuid.UUID, row: Sequence[Any]) -> Job:
-    """Return the job as Django unpickles a model: by filling its ``__dict__``.
+def _load_quickly(using: str, common: dict[str, Any], started: datetime, row: Sequence[Any]) -> Job:
+    """Return the job as Django unpickles a model: by its ``__dict__``.
 
     Its workspace is decoded when somebody asks for it.
     """
     job = Job.__new__(Job)
     state = ModelState()
     state.db, state.adding = using, False
-    values = vars(job)
+    values = _filled(common, started, row)
     values["_state"] = state
-    _fill(values, token, worker, row)
+    job.__dict__ = values  # pyright: ignore[reportAttributeAccessIssue] # it may be, says Python
     return job
 
 
-def _fill(values: dict[str, Any], token: uuid.UUID, worker: uuid.UUID, row: Sequence[Any]) -> None:
-    """Put the values of a claimed row under the names of their columns, but for the workspace."""
+def _filled(common: dict[str, Any], started: datetime, row: Sequence[Any]) -> dict[str, Any]:
+    """Return the values of a claimed row by the names of their columns, without the workspace."""
+    values = common.copy()
     (
-        values["id"], values["created"], modified, values["name"], values["next_task"], _,
+        values["id"], values["created"], _, values["name"], values["next_task"], _,
         values["queue_name"], values["priority"], values["run_after"], values["attempts"],
         values["losses"], values["error"], values["version"], values["cancel_requested"],
         values["dedupe_key"],
     ) = row  # fmt: skip
-    values["modified"] = values["started"] = modified
-    values["state"] = _PROCESSING
-    values["claim_token"], values["worker"] = token, worker
-    values["finished"] = values["parked"] = None
-    values["claimable"] = False
+    values["modified"] = values["started"] = started
+    return values
 
 
 def _quickest_loader() -> Callable[..., Job]:

@@ -149,7 +149,8 @@ class SQLiteBackend(Backend):
             claimed = self._claimed([worker.hex, now, token.hex])
         zone = self.connection.timezone
         rows = [_as_python(row, started, zone) for row in claimed]
-        return claims_of(rows, using=self.using, token=token, worker=worker)
+        times = {None: started}
+        return claims_of(rows, using=self.using, token=token, worker=worker, times=times)
 
     def _claimed(self, parameters: Sequence[object]) -> list[list[Any]]:
         """Return the rows of a claim: as one document, unless that is longer than SQLite allows.
@@ -231,7 +232,6 @@ class SQLiteBackend(Backend):
 def _as_python(values: list[Any], started: datetime, zone: tzinfo | None) -> list[Any]:
     """Return a row as Django would read it."""
     values[0] = uuid.UUID(values[0])
-    values[2] = started
     for position in (1, 8, 13):  # created, run_after, cancel_requested
         if (text := values[position]) is not None:
             values[position] = _as_time(text, zone)

@@ -17,7 +17,7 @@ from django_dbq.batch import ISOLATION_SECONDS, Batch
 from django_dbq.bell import Bell
 from django_dbq.claims import Claim, JobValues, Outcome
 from django_dbq.models import Job
-from tests.conftest import Clock
+from tests.conftest import Clock, wait_for
 
 #: Seconds that nothing takes on any machine, and that no test waits for unless it fails.
 LONG = 20
@@ -86,6 +86,27 @@ class TestPlaces:
         assert batch.size == (0, 0, 0)
         assert batch.take_ended() == []
 
+    def test_change_for_two_jobs_in_one_step(self, batch: Batch) -> None:
+        first, second = held(), held()
+        batch.hold([first, second])
+        assert batch.start() == first
+        assert batch.start(complete(first)) == second
+        assert (batch.size, batch.running) == ((0, 1, 1), [second])
+        assert batch.start(complete(second), wait=False) is None
+        assert (batch.size, batch.running) == ((0, 0, 2), [])
+        assert batch.take_ended() == [complete(first), complete(second)]
+
+    def test_are_changed_before_there_is_anything_to_wait_for(self, batch: Batch) -> None:
+        claim = held()
+        batch.hold([claim])
+        batch.start()
+        waiting = in_thread(lambda: batch.start(complete(claim)))
+        wait_for(lambda: batch.size == (0, 0, 1), LONG)
+        assert waiting.is_alive()
+        batch.close()
+        waiting.join(LONG)
+        assert (waiting.is_alive(), batch.take_ended()) == (False, [complete(claim)])
+
     def test_of_what_is_handed_back_are_those_of_outcomes(self, batch: Batch) -> None:
         claims = [held() for _ in range(3)]
         batch.hold(claims)
@@ -110,10 +131,13 @@ class TestPlaces:
         endings = [complete, complete, complete, goes_on]
 
         def run_jobs() -> None:
-            number = 0
-            while claim := batch.start():
+            number, ended = 0, None
+            while claim := batch.start(ended):
                 number += 1
-                batch.end(endings[number % 4](claim))
+                ended = endings[number % 4](claim)
+                if number % 2:
+                    batch.end(ended)
+                    ended = None
 
         interval = sys.getswitchinterval()
         sys.setswitchinterval(1e-6)

@@ -6,7 +6,7 @@ import pickle
 import sqlite3
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -206,6 +206,35 @@ def test_a_claim_reads_times_as_they_are_stored(
     [(job, held)] = claim(backend_for("default"))
     expected = held.started if time is None else time
     assert job.created == (expected if expected.tzinfo else expected.replace(tzinfo=zone))
+
+
+@pytest.fixture(params=["database", "project", "naive"])
+def far_zone(request: pytest.FixtureRequest, settings: Any) -> Iterator[None]:
+    """A zone for the database alone, for the whole project, or for times without any."""
+    zone, named = "America/Caracas", vars(connections["default"])
+    if request.param == "database":
+        connection.settings_dict["TIME_ZONE"] = zone
+    else:
+        settings.TIME_ZONE, settings.USE_TZ = zone, request.param == "project"
+    connection.close()
+    for cached in ("timezone", "timezone_name"):
+        named.pop(cached, None)
+    yield
+    connection.settings_dict["TIME_ZONE"] = None
+    connection.close()
+    for cached in ("timezone", "timezone_name"):
+        named.pop(cached, None)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("far_zone")
+@pytest.mark.parametrize("name", ["created", "modified", "started", "run_after"])
+def test_a_claim_reads_times_as_django_does(name: str) -> None:
+    Job.objects.create(name="noop", run_after=timezone.now() - timedelta(hours=1))
+    [(job, held)] = claim(backend_for("default"))
+    row = Job.objects.get()
+    assert getattr(job, name) == getattr(row, name)
+    assert held.started == row.started
 
 
 @pytest.mark.django_db
