@@ -6,7 +6,6 @@ to one of them in the same round. ``make bench`` runs it; ``make bench-peers`` a
 
 import argparse
 import os
-import platform
 import sys
 import time
 from contextlib import ExitStack
@@ -14,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.contenders import Contender, peers
+from benchmarks.interpreter import interpreter, interpreter_of
 from benchmarks.measure import Effort, measure
 from benchmarks.peers.environments import redis_url
 from benchmarks.plot import plot
@@ -44,7 +44,7 @@ def arguments() -> argparse.Namespace:
 def run(options: argparse.Namespace) -> Results:
     """Measure all that was asked for."""
     results = Results(
-        machine=f"Python {platform.python_version()}, Django {version('Django')},"
+        machine=f"{interpreter()}, Django {version('Django')},"
         f" {os.cpu_count()} cores, {options.rounds} rounds"
     )
     for database in options.databases:
@@ -58,7 +58,8 @@ def run(options: argparse.Namespace) -> Results:
                     environment = {"DATABASE_URL": url, "DBQ_BENCHMARK_RECORD": os.devnull}
                     for each in others:
                         line = each.run("describe", environment=environment)
-                        results.configurations.append(line.strip())
+                        python = interpreter_of(each.command[0])
+                        results.configurations.append(f"{line.strip()}, on {python}")
                 results.servers[database] = server
                 effort = Effort(rounds=options.rounds, part=options.part)
                 results.series += measure(database, url, effort, others)

@@ -33,13 +33,13 @@ MEMORY = "memory of a worker"
 #: What memory is compared to.
 SETUP = "a bare process"
 
-#: What is drained, by whom, and with how many processes.
+#: What is drained, by whom, and with how many processes, each of which has its part of the starts.
 _DRAINS: Sequence[tuple[str, Sequence[Contender], int]] = [
     (ONE, [BARE, PLAIN, LIKE_TYPED, TYPED, THREE, CHANGING], 1),
     (TWO, [BARE, PLAIN], 2),
     (WAITS, [WAITING], 1),
 ]
-#: How many starts a drain is long: a second or more of the quickest.
+#: How many starts a drain is long, for each process: a second or more of the quickest.
 _STARTS = {"postgresql": 100_000, "sqlite": 150_000, "mariadb": 40_000}
 
 
@@ -77,7 +77,7 @@ def drained(database: str, url: str, effort: Effort) -> list[Series]:
             contenders,
             database=database,
             measurement=measurement,
-            jobs=starts,
+            jobs=starts * processes,
             processes=processes,
             rounds=effort.rounds,
             url=url,
