@@ -26,10 +26,11 @@ AFTER_VACUUM = "after 500,000 jobs were run, and autovacuum"
 #: Seconds that autovacuum gets to come by: it looks once a minute.
 PATIENCE = 100
 
+# With ids as new jobs have them; those that PostgreSQL makes are of its version 18.
 _INSERT = """
 INSERT INTO django_dbq_job (id, created, modified, name, state, next_task, workspace, queue_name,
                             priority, run_after, parked)
-SELECT gen_random_uuid(), now() - interval '1 day' + n * interval '1 microsecond', now(), 'plain',
+SELECT uuidv7(), now() - interval '1 day' + n * interval '1 microsecond', now(), 'plain',
        %s, 'benchmarks.plain.noop', '{}', 'default', %s, now() + %s, now() + %s
   FROM generate_series(1, %s) AS n
 """

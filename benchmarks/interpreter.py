@@ -20,7 +20,7 @@ def interpreter() -> str:
 
 def interpreter_of(python: str) -> str:
     """Return the same of another Python, by the path of its program."""
-    ran = subprocess.run([python, __file__], check=True, stdout=subprocess.PIPE, text=True)
+    ran = subprocess.run([python, "-I", __file__], check=True, stdout=subprocess.PIPE, text=True)
     return ran.stdout.strip()
 
 

@@ -56,7 +56,8 @@ class Batch:
         #: Seconds that tasks took, and how many they were, since somebody last asked.
         self.seconds = 0.0
         self.ended_count = 0
-        #: When a job was started for the last time, or the first of those to start came in.
+        #: When a job was started for the last time, or the first of those to start came in. To who
+        #: has just started one it is the present.
         self.last_progress = float("-inf")
         self.overtaken = False
         #: Whether a suspect is held, beside which nothing else is to be claimed or started.
@@ -86,7 +87,8 @@ class Batch:
     def start(self, ended: Outcome | None = None, *, wait: bool = True) -> Claim | None:
         """Take the next job to run, waiting for one; None when no more will come.
 
-        ``ended``: the outcome of the job that ran before it, as for ``end``; both are one step.
+        ``ended``: the outcome of the job that ran before it, which is kept as by ``end`` before
+        there is anything to wait for.
         """
         with self._lock:
             now = self.clock()
@@ -273,6 +275,7 @@ class Batch:
             return len(self._unstarted), len(self._running), ended
 
     def _end(self, outcome: Outcome, now: float, *, written: bool = False) -> None:
+        """Keep the outcome of a running job; what else may start by that is told."""
         running = self._running.pop(id(outcome.claim), None)
         if running is None:  # handed back meanwhile, by a worker that leaves at once
             return

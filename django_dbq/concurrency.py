@@ -76,12 +76,11 @@ class TaskThreads:
     def _run(self, claim: Claim, runner: JobRunner) -> Outcome | None:
         execution = runner.execution(claim)
         if execution.spec.atomic:  # its transaction is this thread's
-            runner.run_atomically(execution)
-        elif (coroutine := execution.begin()) is None:
+            return runner.run_atomically(execution)
+        if (coroutine := execution.begin()) is None:
             return execution.conclude()
-        else:
-            waiting = self._await(execution, coroutine, runner)
-            asyncio.run_coroutine_threadsafe(waiting, self._loop)
+        waiting = self._await(execution, coroutine, runner)
+        asyncio.run_coroutine_threadsafe(waiting, self._loop)
         return None
 
     async def _await(

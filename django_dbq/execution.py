@@ -58,7 +58,8 @@ class Execution:
     does that. ``stop_requests``: true as soon as the worker is asked to stop, for the task to see.
     ``settle``: called behind the task; raises if that has left something that spoils its success.
     ``deadlines``: where to note until when the task has time, if anybody looks. ``clock``: seconds,
-    for durations only. ``raised``: what the task raised.
+    for durations only. ``raised``: what the task raised. ``is_logged``: whether start and end are,
+    by the level of the logger when it began.
     """
 
     __slots__ = (
@@ -100,16 +101,14 @@ class Execution:
 
     def run(self) -> Outcome:
         """Run it all, and return what it came to."""
-        self.run_task()
+        if (coroutine := self.begin()) is not None:
+            self._await(coroutine)
         return self.conclude()
 
     def run_task(self) -> None:
         """Run the pre-task hook and the task to its end, also if that is a coroutine."""
         if (coroutine := self.begin()) is not None:
-            try:
-                async_to_sync(self.awaited)(coroutine)
-            except BaseException as error:  # noqa: BLE001 - SystemExit must not end the worker
-                self.raised = error
+            self._await(coroutine)
 
     def begin(self) -> Coroutine[Any, Any, object] | None:
         """Run the pre-task hook and the task; return the task's coroutine, if it is one."""
@@ -125,7 +124,7 @@ class Execution:
 
     async def awaited(self, coroutine: Coroutine[Any, Any, object]) -> None:
         """Await the task's coroutine, as long as its time limit allows."""
-        seconds = self.spec.timeout_of(self.task)
+        seconds = self.spec.timeouts.get(self.task)
         if seconds is None:
             await coroutine
             return
@@ -201,7 +200,7 @@ class Execution:
         self.task = path = spec.listed(job.next_task)
         job.next_task = path
         task = spec.function(path)
-        seconds = spec.timeout_of(path)
+        seconds = spec.timeouts.get(path)
         if seconds is None:
             if spec.pre_task_hook:
                 self._call_hook(spec.pre_task_hook, job)
@@ -210,6 +209,12 @@ class Execution:
             if spec.pre_task_hook:
                 self._call_hook(spec.pre_task_hook, job)
             return task(job)
+
+    def _await(self, coroutine: Coroutine[Any, Any, object]) -> None:
+        try:
+            async_to_sync(self.awaited)(coroutine)
+        except BaseException as error:  # noqa: BLE001 - SystemExit must not end the worker
+            self.raised = error
 
     def _deadline(self, seconds: float) -> AbstractContextManager[None]:
         return self.deadlines.task(seconds) if self.deadlines is not None else nullcontext()

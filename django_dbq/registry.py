@@ -78,10 +78,6 @@ class JobSpec:
         """Which task follows each; None behind the last one."""
         return dict(zip_longest(self.tasks, self.tasks[1:]))
 
-    def timeout_of(self, task: str) -> float | None:
-        """Return how many seconds that task may take, or None for any time."""
-        return self.timeouts.get(task)
-
     def function(self, path: str) -> Callable[..., object]:
         """Return the task or hook of that path. Raises ``ImportError``."""
         return self.functions.get(path) or _imported(path)

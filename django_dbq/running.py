@@ -47,7 +47,11 @@ class JobRunner:
         self.settle = None if is_guest else self.connections.settle
 
     def run(self, run_one: Callable[[Claim], Outcome | None] | None = None) -> None:
-        """Run all jobs that come; ``run_one`` runs one of them in another way."""
+        """Run all jobs that come.
+
+        ``run_one``: runs one of them in another way; it returns the outcome, or None where that is
+        left with the batch, or will be.
+        """
         run_one = run_one or self.run_one
         ended: Outcome | None = None
         while claim := self.batch.start(ended):
@@ -57,17 +61,17 @@ class JobRunner:
     def run_one(self, claim: Claim) -> Outcome | None:
         """Run one job, and return its outcome unless the batch has it already."""
         execution = self.execution(claim)
-        if execution.spec.atomic:
-            self.run_atomically(execution)
-            return None
-        return execution.run()
+        return self.run_atomically(execution) if execution.spec.atomic else execution.run()
 
     def execution(self, claim: Claim) -> Execution:
         """Return the execution of that claim in this thread."""
         return Execution(claim, self.stop, settle=self.settle, deadlines=self.deadlines)
 
-    def run_atomically(self, execution: Execution) -> None:
-        """Run a job whose task's writes are committed together with its outcome, or not at all."""
+    def run_atomically(self, execution: Execution) -> Outcome | None:
+        """Run a job whose task's writes are committed together with its outcome, or not at all.
+
+        Returns the outcome unless it is written already, which the batch is told.
+        """
         claim = execution.claim
         if self.settle is not None:
             execution.settle = partial(self.connections.settle, sparing=self.backend.using)
@@ -78,11 +82,9 @@ class JobRunner:
                 self.settle(execution.raised)
         if run.is_committed:
             self.batch.end(run.outcome or release(claim), written=True)
-        elif run.is_late:
-            # By no chance may it be accepted now that the task's writes are undone.
-            self.batch.end(release(claim))
-        else:
-            self.batch.end(execution.conclude())
+            return None
+        # By no chance may a late one be accepted now that the task's writes are undone.
+        return release(claim) if run.is_late else execution.conclude()
 
 
 class AtomicRun:

@@ -40,8 +40,8 @@ class TaskConnections:
         """Let go of connections that do not work any more, before a task finds out.
 
         ``now``: seconds, for durations only. ``weather``: how often the database has gone away so
-        far. If that is more often than last time, or if it was a while ago, the connections are
-        asked; or ``always``.
+        far. If that is more often than last time, or if that was a while ago, the connections are
+        asked; so they are the first time, or ``always``.
         """
         if always or weather != self._weather or now - self._last_used > IDLE_SECONDS:
             for connection in self._connections:

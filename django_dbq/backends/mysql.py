@@ -154,7 +154,7 @@ class MySQLBackend(Backend):
         return None if time is None else str(self.connection.ops.adapt_datetimefield_value(time))
 
     def _as_python(self, row: Sequence[Any]) -> list[Any]:
-        """Return a row as Django would read it."""
+        """Return a row as Django would read it, but for the time of the claim."""
         values = list(row)
         values[0] = uuid.UUID(values[0])
         zone = self.connection.timezone

@@ -50,7 +50,8 @@ def alike(outcomes: Iterable[Outcome]) -> tuple[list[list[Outcome]], list[Outcom
     """Return the groups of outcomes that differ in nothing but the job, and all others."""
     groups: dict[object, list[Outcome]] = {}
     others: list[Outcome] = []
-    last, group = None, others
+    last: object = None
+    group: list[Outcome] = []
     for outcome in outcomes:
         claim, row, attempts, losses, error, edited, _ = outcome
         if edited or error is not None:

@@ -6,10 +6,10 @@ from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import chain
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils import timezone
 
 from django_dbq.backends import arrays, statements
 from django_dbq.backends.arrays import psycopg
@@ -108,7 +108,7 @@ class PostgreSQLBackend(Backend):
         rows = [*rows, *self._rows(found)]
         if (zone := self.connection.timezone) is not UTC:
             rows = [_in_zone(row, zone) for row in rows]
-        if psycopg is None:  # whose binary values are views of memory, which cannot be copied
+        if psycopg is None:  # whose binary values are views of memory, which cannot be pickled
             rows = [(*row[:2], bytes(row[2]), *row[3:]) for row in rows]
         times = _Times(self.connection)
         worker = wanted.worker
@@ -175,7 +175,7 @@ class _Times(dict[bytes, datetime]):
     def __missing__(self, sent: bytes) -> datetime:
         time = _EPOCH + timedelta(microseconds=int.from_bytes(sent, signed=True))
         if (zone := self.connection.timezone) is not UTC:
-            time = time.astimezone(ZoneInfo(self.connection.timezone_name)).replace(tzinfo=zone)
+            time = time.astimezone(zone or timezone.get_default_timezone()).replace(tzinfo=zone)
         self[sent] = time
         return time
 

@@ -18,6 +18,11 @@ _PROCESSING = Job.STATES.PROCESSING.value
 
 _CREATED, _PRIORITY = itemgetter(1), itemgetter(7)
 
+#: What is filled in from a row. A copied dictionary that has room for them need not grow.
+_FILLED = (
+    "_state", "id", "created", "modified", "started", "name", "next_task", "queue_name", "priority",
+    "run_after", "attempts", "losses", "error", "version", "cancel_requested", "dedupe_key",
+)  # fmt: skip
 #: In the order in which the model has them.
 _COLUMNS = [field.attname for field in Job._meta.concrete_fields]
 
@@ -33,14 +38,12 @@ def claims_of(
     """Return the claims of rows, in the order in which they shall run.
 
     ``rows``: of the columns named below, the workspace as JSON text; what is the same for all that
-    were claimed together is not among them. ``times``: when they were claimed, by what the rows
-    have for that.
+    were claimed together is not among them. ``times``: when that was, by what stands in its place.
     """
-    # With a place for all that a job has, so that filling it in makes nothing grow.
-    common = dict.fromkeys(["_state", *_COLUMNS]) | {
-        "state": _PROCESSING, "claim_token": token, "worker": worker, "claimable": False,
+    common = dict.fromkeys(_FILLED) | {
+        "state": _PROCESSING, "claim_token": token, "worker": worker, "finished": None,
+        "parked": None, "claimable": False,
     }  # fmt: skip
-    del common["workspace"]
     load = partial(_quickest_loader(), using, common)
     claims: list[Claim] = []
     ranked = sorted(sorted(rows, key=_CREATED), key=_PRIORITY, reverse=True)
@@ -77,7 +80,7 @@ def _load_quickly(using: str, common: dict[str, Any], started: datetime, row: Se
     state.db, state.adding = using, False
     values = _filled(common, started, row)
     values["_state"] = state
-    job.__dict__ = values  # pyright: ignore[reportAttributeAccessIssue] # it may be, says Python
+    job.__dict__ = values  # pyright: ignore[reportAttributeAccessIssue] # not final in truth
     return job
 
 

@@ -230,7 +230,7 @@ class SQLiteBackend(Backend):
 
 
 def _as_python(values: list[Any], started: datetime, zone: tzinfo | None) -> list[Any]:
-    """Return a row as Django would read it."""
+    """Return a row as Django would read it, but for the time of the claim."""
     values[0] = uuid.UUID(values[0])
     for position in (1, 8, 13):  # created, run_after, cancel_requested
         if (text := values[position]) is not None:

@@ -435,6 +435,26 @@ def test_the_pace_is_the_mean_since_it_was_last_asked(batch: Batch) -> None:
     assert batch.take_pace() is None
 
 
+def test_the_pace_is_without_the_time_that_was_waited(batch: Batch) -> None:
+    now = [1000.0]
+    batch.clock = lambda: now[0]
+    batch.hold([held()])
+    first = batch.start()
+    assert first is not None
+    now[0] += 2
+    taken: list[Claim | None] = []
+    thread = in_thread(lambda: taken.append(batch.start(complete(first))))
+    wait_for(lambda: batch.size == (0, 0, 1), LONG)
+    now[0] += 100
+    batch.hold([held()])
+    thread.join(LONG)
+    [second] = taken
+    assert second is not None
+    now[0] += 4
+    assert batch.start(complete(second), wait=False) is None
+    assert batch.take_pace() == 3
+
+
 def test_a_bell_is_heard_whatever_the_number_of_its_file() -> None:
     """Where a process has more than 1,024 files open; and it gives back its own."""
     few, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -467,6 +487,17 @@ class TestLease:
         batch = Batch(queues=["first"], bell=Bell(), clock=lambda: now[0])
         batch.lease_until = 10.0
         return batch
+
+    def test_that_ends_while_it_waits_is_noticed(self, batch: Batch, now: list[float]) -> None:
+        thread = in_thread(batch.start)
+        wait_for(lambda: batch.bell.wait(0), LONG)  # it has looked, and waits or is about to
+        now[0] = 11.0
+        claim = held()
+        batch.hold([claim])
+        wait_for(lambda: batch.size == (0, 0, 1), LONG)
+        assert [outcome.claim for outcome in batch.take_ended()] == [claim]
+        batch.close()
+        thread.join(LONG)
 
     def test_nothing_starts_when_it_has_run_out(self, batch: Batch, now: list[float]) -> None:
         batch.hold([held(), held()])

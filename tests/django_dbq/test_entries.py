@@ -60,7 +60,7 @@ def test_a_mistake_in_what_deals_with_failure(key: str, value: Any, problem: str
 def test_without_more_a_failure_is_final_and_a_loss_is_not() -> None:
     spec = compile_entry("job", TASKS)
     assert spec.retries is None
-    assert spec.timeout_of("a.b") is None
+    assert spec.timeouts.get("a.b") is None
     assert (spec.on_lost, spec.atomic) == ("retry", False)
 
 
@@ -69,14 +69,14 @@ def test_an_entry_may_say_how_to_deal_with_failure() -> None:
         "job", {"tasks": TASKS, "retries": 5, "timeout": 60, "on_lost": "fail", "atomic": True}
     )
     assert spec.retries == RetryPolicy(limit=5)
-    assert spec.timeout_of("a.b") == spec.timeout_of("c.d") == 60.0
+    assert spec.timeouts.get("a.b") == spec.timeouts.get("c.d") == 60.0
     assert (spec.on_lost, spec.atomic) == ("fail", True)
 
 
 def test_tasks_may_have_timeouts_of_their_own() -> None:
     spec = compile_entry("job", {"tasks": TASKS, "timeout": {"c.d": 0.5}})
-    assert spec.timeout_of("a.b") is None
-    assert spec.timeout_of("c.d") == 0.5
+    assert spec.timeouts.get("a.b") is None
+    assert spec.timeouts.get("c.d") == 0.5
 
 
 def test_none_stands_for_no_retries_and_no_timeout() -> None:

@@ -9,6 +9,7 @@ from pytest_django import Settings
 from django_dbq.claims import Outcome
 from django_dbq.limits import Limits, Tally
 from django_dbq.models import Failure, Job
+from django_dbq.task_connections import TaskConnections
 from django_dbq.worker import Worker
 from tests import tasks
 
@@ -193,3 +194,23 @@ def test_what_is_the_callers_is_left_alone(settings: Settings) -> None:
         Job.objects.create(name="query")
         assert worker().run() == Tally(complete=1, failed=0)
         assert connection.in_atomic_block
+
+
+@pytest.mark.django_db(transaction=True)
+def test_connections_are_asked_whether_they_work_after_a_while_and_after_weather(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connection.ensure_connection()
+    asked: list[bool] = []
+    monkeypatch.setattr(
+        connection,
+        "close_if_unusable_or_obsolete",
+        lambda: asked.append(connection.errors_occurred),
+    )
+    kept = TaskConnections()
+    for now, weather, count in [(0, 0, 1), (0.5, 0, 1), (2, 0, 2), (2.5, 1, 3), (3, 1, 3)]:
+        kept.refresh(now, weather=weather)
+        assert asked == [True] * count
+    kept.refresh(3.1, weather=1, always=True)
+    assert len(asked) == 4
+    connection.errors_occurred = False

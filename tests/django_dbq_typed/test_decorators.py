@@ -154,7 +154,7 @@ def test_a_job_may_say_how_to_deal_with_failure() -> None:
     job(name="careful cats", retries=policy, timeout=5, on_lost="fail", atomic=True)(feed)
     spec = registry.get("careful cats")
     assert (spec.retries, spec.on_lost, spec.atomic) == (policy, "fail", True)
-    assert spec.timeout_of(f"{__name__}.feed") == 5
+    assert spec.timeouts.get(f"{__name__}.feed") == 5
     job(name="stubborn cats", retries=5)(feed)
     assert registry.get("stubborn cats").retries == RetryPolicy(limit=5)
 
@@ -164,8 +164,8 @@ def test_a_step_may_have_a_timeout_of_its_own() -> None:
     job(name="two", steps=[step(timeout=1)(feed), step()(feed_again)])
     one, two = registry.get("one"), registry.get("two")
     feed_path, again_path = one.tasks
-    assert (one.timeout_of(feed_path), one.timeout_of(again_path)) == (1, 5)
-    assert (two.timeout_of(feed_path), two.timeout_of(again_path)) == (1, None)
+    assert (one.timeouts.get(feed_path), one.timeouts.get(again_path)) == (1, 5)
+    assert (two.timeouts.get(feed_path), two.timeouts.get(again_path)) == (1, None)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
+from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,8 +19,9 @@ from django.db.models.signals import post_save
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from django_dbq.backends import Backend, Wanted, backend_for, sqlite, statements
-from django_dbq.claims import Claim, Outcome
+from django_dbq.backends import Backend, Wanted, backend_for, postgresql, sqlite, statements
+from django_dbq.backends.outcomes import alike
+from django_dbq.claims import Claim, JobValues, Outcome
 from django_dbq.execution import release
 from django_dbq.models import Job
 
@@ -228,13 +230,41 @@ def far_zone(request: pytest.FixtureRequest, settings: Any) -> Iterator[None]:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("far_zone")
-@pytest.mark.parametrize("name", ["created", "modified", "started", "run_after"])
-def test_a_claim_reads_times_as_django_does(name: str) -> None:
+def test_a_claimed_job_is_its_row(backend: Backend) -> None:
     Job.objects.create(name="noop", run_after=timezone.now() - timedelta(hours=1))
-    [(job, held)] = claim(backend_for("default"))
+    [(job, held)] = claim(backend)
     row = Job.objects.get()
-    assert getattr(job, name) == getattr(row, name)
-    assert held.started == row.started
+    for field in Job._meta.concrete_fields:
+        assert getattr(job, field.attname) == getattr(row, field.attname), field
+    assert row.started is not None
+    assert abs(held.started - row.started) < timedelta(seconds=60)
+
+
+@pytest.mark.parametrize(("zone", "fold"), [("America/New_York", 1), (None, 1)])
+def test_an_hour_that_comes_twice_is_told_apart(zone: str | None, fold: int, settings: Any) -> None:
+    settings.TIME_ZONE = "America/New_York"
+    connection: Any = SimpleNamespace(timezone=zone and ZoneInfo(zone))
+    sent = int(datetime(2026, 11, 1, 6, 30, tzinfo=UTC).timestamp()) - 946_684_800
+    time = postgresql._Times(connection)[(sent * 1_000_000).to_bytes(8)]
+    assert time.replace(tzinfo=None, fold=0) == datetime(2026, 11, 1, 1, 30)
+    assert (time.tzinfo, time.fold) == (connection.timezone, fold)
+
+
+def test_outcomes_that_are_alike_are_found_whatever_their_order() -> None:
+    one, two = uuid.uuid4(), uuid.uuid4()
+    row = JobValues("COMPLETE", "", "{}", 0, None, "default", 1)
+    outcomes = [
+        Outcome(
+            Claim(uuid.uuid4(), "noop", token, timezone.now(), 1, 0, False, None, row, Job), row, 1
+        )
+        for token in (one, one, two, one, two)
+    ]
+    groups, others = alike(outcomes)
+    assert others == []
+    assert groups == [
+        [outcomes[0], outcomes[1], outcomes[3]],
+        [outcomes[2], outcomes[4]],
+    ]
 
 
 @pytest.mark.django_db

@@ -1,0 +1,19 @@
+"""What is measured, and how much of it."""
+
+from typing import Any
+
+import pytest
+
+from benchmarks import measure
+
+
+def test_each_process_of_a_drain_has_as_much_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def drains(contenders: object, *, jobs: int, processes: int, **_: Any) -> list[Any]:
+        asked.append((processes, jobs))
+        return []
+
+    monkeypatch.setattr(measure, "drains", drains)
+    measure.drained("postgresql", "", measure.Effort(part=0.5))
+    assert asked == [(1, 50_000), (2, 100_000), (1, 50_000)]
