@@ -59,7 +59,8 @@ def run(options: argparse.Namespace) -> Results:
                     for each in others:
                         line = each.run("describe", environment=environment)
                         python = interpreter_of(each.command[0])
-                        results.configurations.append(f"{line.strip()}, on {python}")
+                        bare = python[python.index("Python") :]
+                        results.configurations.append(line.strip().replace(bare, python))
                 results.servers[database] = server
                 effort = Effort(rounds=options.rounds, part=options.part)
                 results.series += measure(database, url, effort, others)
