@@ -58,13 +58,12 @@ class Execution:
     does that. ``stop_requests``: true as soon as the worker is asked to stop, for the task to see.
     ``settle``: called behind the task; raises if that has left something that spoils its success.
     ``deadlines``: where to note until when the task has time, if anybody looks. ``clock``: seconds,
-    for durations only. ``raised``: what the task raised. ``is_logged``: whether start and end are,
-    by the level of the logger when it began.
+    for durations only. ``raised``: what the task raised.
     """
 
     __slots__ = (
-        "accepted", "attempts", "begun", "claim", "clock", "deadlines", "error", "failure",
-        "is_logged", "job", "losses", "raised", "settle", "spec", "task", "unreadable",
+        "accepted", "attempts", "begun", "claim", "clock", "deadlines", "error", "failure", "job",
+        "losses", "raised", "settle", "spec", "task", "unreadable",
     )  # fmt: skip
 
     def __init__(
@@ -85,7 +84,6 @@ class Execution:
         self.deadlines = deadlines
         self.clock = clock
         self.begun = clock()
-        self.is_logged = logger.isEnabledFor(logging.INFO)
         self.raised: BaseException | None = None
         self.error: str | None = None
         self.failure: FailedAttempt | None = None
@@ -101,19 +99,20 @@ class Execution:
 
     def run(self) -> Outcome:
         """Run it all, and return what it came to."""
-        if (coroutine := self.begin()) is not None:
-            self._await(coroutine)
+        self.run_task()
         return self.conclude()
 
     def run_task(self) -> None:
         """Run the pre-task hook and the task to its end, also if that is a coroutine."""
         if (coroutine := self.begin()) is not None:
-            self._await(coroutine)
+            try:
+                async_to_sync(self.awaited)(coroutine)
+            except BaseException as error:  # noqa: BLE001 - SystemExit must not end the worker
+                self.raised = error
 
     def begin(self) -> Coroutine[Any, Any, object] | None:
         """Run the pre-task hook and the task; return the task's coroutine, if it is one."""
-        if self.is_logged:
-            logger.info("%s", self._line("task_started"))
+        self._log("task_started")
         try:
             self._refuse_if_over()
             result = self._run_task()
@@ -170,8 +169,7 @@ class Execution:
             self._take_back(self.raised)
         if self.spec.post_task_hook:
             self._run_hook(self.spec.post_task_hook, "post_task_hook", self.job)
-        if self.is_logged:
-            logger.info("%s", self._line("task_finished"))
+        self._log("task_finished")
         return self._outcome()
 
     def begin_again(self) -> None:
@@ -209,12 +207,6 @@ class Execution:
             if spec.pre_task_hook:
                 self._call_hook(spec.pre_task_hook, job)
             return task(job)
-
-    def _await(self, coroutine: Coroutine[Any, Any, object]) -> None:
-        try:
-            async_to_sync(self.awaited)(coroutine)
-        except BaseException as error:  # noqa: BLE001 - SystemExit must not end the worker
-            self.raised = error
 
     def _deadline(self, seconds: float) -> AbstractContextManager[None]:
         return self.deadlines.task(seconds) if self.deadlines is not None else nullcontext()
@@ -309,6 +301,10 @@ class Execution:
         return new_outcome(
             (self.claim, row, self.attempts, self.losses, self.error, edited, self.failure)
         )
+
+    def _log(self, event: str) -> None:
+        if logger.isEnabledFor(logging.INFO):
+            logger.info("%s", self._line(event))
 
     def _line(self, event: str) -> str:
         job = self.job
