@@ -6,6 +6,7 @@ to one of them in the same round. ``make bench`` runs it; ``make bench-peers`` a
 
 import argparse
 import os
+import re
 import sys
 import time
 from contextlib import ExitStack
@@ -59,8 +60,8 @@ def run(options: argparse.Namespace) -> Results:
                     for each in others:
                         line = each.run("describe", environment=environment)
                         python = interpreter_of(each.command[0])
-                        bare = python[python.index("Python") :]
-                        results.configurations.append(line.strip().replace(bare, python))
+                        named = re.sub(r"Python [\w.+]+", python, line.strip(), count=1)
+                        results.configurations.append(named)
                 results.servers[database] = server
                 effort = Effort(rounds=options.rounds, part=options.part)
                 results.series += measure(database, url, effort, others)

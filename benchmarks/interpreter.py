@@ -7,15 +7,20 @@ and pyenv, unless told otherwise, without: then a worker takes a fifth longer.
 import platform
 import subprocess
 import sys
+import sysconfig
 from pathlib import PurePath
 
 
 def interpreter() -> str:
-    """Return the version of this Python, and who has built it, as far as its place tells that."""
+    """Return the version of this Python, and who has built it or how, as far as it tells."""
     name = f"Python {platform.python_version()}"
     if ".pyenv" in PurePath(sys.base_prefix).parts:
-        return f"pyenv's {name}"
-    return f"the system's {name}" if sys.base_prefix == "/usr" else name
+        name = f"pyenv's {name}"
+    elif sys.base_prefix == "/usr":
+        name = f"the system's {name}"
+    # Debian's is optimized as well, but not by the option, and so does not tell.
+    optimized = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+    return f"{name} (built with optimizations)" if optimized else name
 
 
 def interpreter_of(python: str) -> str:

@@ -1,10 +1,11 @@
-"""What the peers run in: a virtual environment each, one Python for all, and a Redis."""
+"""What the peers run in: a virtual environment each, our Python where it will do, and a Redis."""
 
 import hashlib
 import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,7 +19,9 @@ PEERS: list[str] = ["django_tasks_db", "dj_queue", "procrastinate", "oban", "cel
 #: The peers that want ``$REDIS_URL``; the others want ``$DATABASE_URL``.
 ON_REDIS: frozenset[str] = frozenset({"celery", "huey"})
 
-#: The newest first; some of the peers run on nothing older.
+#: Some of the peers run on nothing older.
+_OLDEST = (3, 12)
+#: Where ours is older: the newest first.
 _VERSIONS = ("3.13", "3.12")
 _HERE = Path(__file__).resolve().parent
 _ENVIRONMENTS = _HERE.parents[1] / ".benchmarks"
@@ -26,7 +29,7 @@ _REDIS_SECONDS = 5.0
 
 
 class NoPython(Exception):
-    """There is no Python that the peers run on: install Python 3.13 or 3.12."""
+    """No Python that the peers run on: run this with 3.12 or newer, or install 3.13 or 3.12."""
 
 
 class NoRedis(Exception):
@@ -45,7 +48,7 @@ def python_of(name: str) -> Path:
     ``CalledProcessError`` when a requirement cannot be installed.
     """
     requirements = _HERE / name / "requirements.txt"
-    base = _base_python()
+    base = base_python()
     environment = _ENVIRONMENTS / name
     python = environment / "bin" / "python"
     stamp = environment / "stamp"
@@ -85,16 +88,20 @@ def redis_url() -> Iterator[str | None]:
 
 
 @cache
-def _base_python() -> str:
+def base_python() -> str:
+    """Return the Python of the peers: ours, unless that is too old for them. Raises `NoPython`."""
+    if sys.version_info >= _OLDEST:
+        return sys.executable
     for version in _VERSIONS:
         by_pyenv = (Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/python")
         for candidate in [f"python{version}", *map(str, by_pyenv)]:
-            if _runs(candidate):
+            if runs(candidate):
                 return candidate
     raise NoPython(NoPython.__doc__)
 
 
-def _runs(python: str) -> bool:
+def runs(python: str) -> bool:
+    """Return whether that Python runs, and can make a virtual environment."""
     # Being on the PATH is not enough: it may be a launcher for a version that is not chosen.
     try:
         subprocess.run([python, "-c", "import ensurepip"], capture_output=True, check=True)
