@@ -34,8 +34,8 @@ class Claim(NamedTuple):
     """One worker's hold on one job: the token, and the row as it was claimed.
 
     ``started``: when it was claimed, by the database's clock. ``losses``: how often a worker was
-    lost with it. ``cancelled``: whether somebody has asked for its end. ``load`` makes the ``Job``,
-    which is not done before it is to run.
+    lost with it. ``cancelled``: whether somebody has asked for its end. ``load`` makes the ``Job``
+    of the claim, from its ``source``, which is not done before it is to run.
     """
 
     job_id: uuid.UUID
@@ -47,11 +47,12 @@ class Claim(NamedTuple):
     cancelled: bool
     error: str | None
     row: JobValues
-    load: Callable[[], Any]
+    load: Callable[["Claim"], Any]
+    source: Sequence[Any] = ()
 
     def job(self) -> Any:
         """Return the ``Job`` as its task gets it: it knows by which claim it is held."""
-        job = self.load()
+        job = self.load(self)
         job.held_claim = self
         return job
 

@@ -62,15 +62,14 @@ class Execution:
     """
 
     __slots__ = (
-        "accepted", "attempts", "begun", "claim", "clock", "deadlines", "error", "failure", "job",
-        "losses", "raised", "settle", "spec", "task", "unreadable",
+        "accepted", "attempts", "begun", "claim", "clock", "deadlines", "error", "failure",
+        "is_logged", "job", "losses", "raised", "settle", "spec", "task", "unreadable",
     )  # fmt: skip
 
     def __init__(
         self,
         claim: Claim,
         stop_requests: object = False,
-        *,
         settle: Settle | None = None,
         deadlines: Deadlines | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -84,6 +83,8 @@ class Execution:
         self.deadlines = deadlines
         self.clock = clock
         self.begun = clock()
+        # Asked once, since newer Pythons take as long for the answer as for three calls.
+        self.is_logged = logger.isEnabledFor(logging.INFO)
         self.raised: BaseException | None = None
         self.error: str | None = None
         self.failure: FailedAttempt | None = None
@@ -112,7 +113,8 @@ class Execution:
 
     def begin(self) -> Coroutine[Any, Any, object] | None:
         """Run the pre-task hook and the task; return the task's coroutine, if it is one."""
-        self._log("task_started")
+        if self.is_logged:
+            logger.info("%s", self._line("task_started"))
         try:
             self._refuse_if_over()
             result = self._run_task()
@@ -142,8 +144,20 @@ class Execution:
 
     def conclude(self) -> Outcome:
         """Run the hooks that follow the task, and return what it came to."""
+        if self.unreadable is not None:
+            logger.error("%s", self._line("task_failed"), exc_info=self.unreadable)
+            return self.failed(self.unreadable)
         try:
-            return self._conclude()
+            self.check()
+            if self.raised is None:
+                self._advance()
+            else:
+                self._take_back(self.raised)
+            if self.spec.post_task_hook:
+                self._run_hook(self.spec.post_task_hook, "post_task_hook", self.job)
+            if self.is_logged:
+                logger.info("%s", self._line("task_finished"))
+            return self._outcome()
         except BaseException as error:
             # What a task leaves on its job may raise anything, wherever it is looked at.
             logger.exception("event=execution_failed name=%s", self.claim.job_name)
@@ -157,20 +171,6 @@ class Execution:
         return Outcome(
             self.claim, row, self.claim.attempts, self.claim.losses, text, failure=failure
         )
-
-    def _conclude(self) -> Outcome:
-        if self.unreadable is not None:
-            logger.error("%s", self._line("task_failed"), exc_info=self.unreadable)
-            return self.failed(self.unreadable)
-        self.check()
-        if self.raised is None:
-            self._advance()
-        else:
-            self._take_back(self.raised)
-        if self.spec.post_task_hook:
-            self._run_hook(self.spec.post_task_hook, "post_task_hook", self.job)
-        self._log("task_finished")
-        return self._outcome()
 
     def begin_again(self) -> None:
         """Forget the outcome, which could not be committed: the job is as it was when claimed."""
@@ -301,10 +301,6 @@ class Execution:
         return new_outcome(
             (self.claim, row, self.attempts, self.losses, self.error, edited, self.failure)
         )
-
-    def _log(self, event: str) -> None:
-        if logger.isEnabledFor(logging.INFO):
-            logger.info("%s", self._line(event))
 
     def _line(self, event: str) -> str:
         job = self.job

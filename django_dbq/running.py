@@ -65,7 +65,8 @@ class JobRunner:
 
     def execution(self, claim: Claim) -> Execution:
         """Return the execution of that claim in this thread."""
-        return Execution(claim, self.stop, settle=self.settle, deadlines=self.deadlines)
+        # By position: names would be passed as a dictionary, for each job.
+        return Execution(claim, self.stop, self.settle, self.deadlines)
 
     def run_atomically(self, execution: Execution) -> Outcome | None:
         """Run a job whose task's writes are committed together with its outcome, or not at all.

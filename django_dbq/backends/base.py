@@ -276,7 +276,7 @@ class Backend:
 def _claim_of(job: Any, token: uuid.UUID) -> Claim:
     workspace = text_of_row(job.stored_workspace)
 
-    def load() -> Job:
+    def load(_: Claim) -> Job:
         job.workspace = decode_workspace(workspace)
         return cast("Job", job)
 

@@ -53,24 +53,24 @@ def claims_of(
             attempts, losses, error, version, cancelled, _,
         ) = row  # fmt: skip
         started = times[claimed]
-        text = text_of_row(workspace)
+        text = workspace if workspace == "{}" else text_of_row(workspace)
         values = (_PROCESSING, next_task, text, priority, run_after, queue_name, version)
         claim = (
             identity, name, token, started, attempts, losses, cancelled is not None, error,
-            new_values(values), partial(load, started, row),
+            new_values(values), load, row,
         )  # fmt: skip
         claims.append(new_claim(claim))
     return claims
 
 
-def _load(using: str, common: dict[str, Any], started: datetime, row: Sequence[Any]) -> Job:
+def _load(using: str, common: dict[str, Any], claim: Claim) -> Job:
     """Return the job by ``from_db``, as Django would."""
-    values = _filled(common, started, row)
-    values["workspace"] = decode_workspace(text_of_row(row[5]))
+    values = _filled(common, claim)
+    values["workspace"] = decode_workspace(claim.row.workspace)
     return Job.from_db(using, _COLUMNS, [values[name] for name in _COLUMNS])
 
 
-def _load_quickly(using: str, common: dict[str, Any], started: datetime, row: Sequence[Any]) -> Job:
+def _load_quickly(using: str, common: dict[str, Any], claim: Claim) -> Job:
     """Return the job as Django unpickles a model: by its ``__dict__``.
 
     Its workspace is decoded when somebody asks for it.
@@ -78,13 +78,13 @@ def _load_quickly(using: str, common: dict[str, Any], started: datetime, row: Se
     job = Job.__new__(Job)
     state = ModelState()
     state.db, state.adding = using, False
-    values = _filled(common, started, row)
+    values = _filled(common, claim)
     values["_state"] = state
     job.__dict__ = values  # pyright: ignore[reportAttributeAccessIssue] # not final in truth
     return job
 
 
-def _filled(common: dict[str, Any], started: datetime, row: Sequence[Any]) -> dict[str, Any]:
+def _filled(common: dict[str, Any], claim: Claim) -> dict[str, Any]:
     """Return the values of a claimed row by the names of their columns, without the workspace."""
     values = common.copy()
     (
@@ -92,8 +92,8 @@ def _filled(common: dict[str, Any], started: datetime, row: Sequence[Any]) -> di
         values["queue_name"], values["priority"], values["run_after"], values["attempts"],
         values["losses"], values["error"], values["version"], values["cancel_requested"],
         values["dedupe_key"],
-    ) = row  # fmt: skip
-    values["modified"] = values["started"] = started
+    ) = claim.source  # fmt: skip
+    values["modified"] = values["started"] = claim.started
     return values
 
 
