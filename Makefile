@@ -40,7 +40,7 @@ check: $(VENV)/.development ## lint, format and types, without changing anything
 bench: $(VENV)/.development mysqlclient ## measure, side by side with a bare loop (less than a quarter of an hour)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-bench-peers: $(VENV)/.development mysqlclient ## the same, and other queues beside it (16 minutes)
+bench-peers: $(VENV)/.development mysqlclient ## the same, and other queues beside it (some 20 minutes)
 	@$(BIN)/python -m benchmarks --peers $(ARGS)
 
 format: $(VENV)/.development ## put the code in its format
