@@ -9,7 +9,7 @@ import os
 import sys
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.gate import wait_for_gate
@@ -17,6 +17,8 @@ from benchmarks.recording import record
 from tests.databases import name_of, settings_for
 
 BATCH = 500
+#: What MariaDB says of a transaction that it has undone for another one's sake.
+DEADLOCK = 1213
 _COLUMNS = "name, state, next_task, queue_name, priority, workspace, created, modified"
 _VALUES = "'bare', 'NEW', 'benchmarks.plain.noop', 'default', 0, '{}'"
 
@@ -172,7 +174,7 @@ class OnMariaDB(BareLoop):
         import MySQLdb
 
         options = settings_for(url)
-        self.connection = MySQLdb.connect(
+        self.connection: Any = MySQLdb.connect(
             user=options["USER"],
             password=options["PASSWORD"],
             database=options["NAME"],
@@ -180,12 +182,22 @@ class OnMariaDB(BareLoop):
             **options["OPTIONS"],
         )
         self.connection.autocommit(True)
+        self.error: type[Exception] = MySQLdb.OperationalError
 
     def _execute(self, statement: str, parameters: Sequence[Any] = ()) -> Sequence[Sequence[Any]]:
         with self.connection.cursor() as cursor:
             cursor.execute(statement, parameters)
             rows: Sequence[Sequence[Any]] = cursor.fetchall()
             return rows
+
+    def _until_done(self, step: Callable[[], Sequence[Sequence[Any]]]) -> Sequence[Sequence[Any]]:
+        """Take the step again for as long as another loop's transaction is in the way of it."""
+        while True:
+            try:
+                return step()
+            except self.error as error:
+                if error.args[0] != DEADLOCK:
+                    raise
 
     def create(self, count: int) -> None:
         self._execute("DROP TABLE IF EXISTS bare_job")
@@ -202,6 +214,9 @@ class OnMariaDB(BareLoop):
         )
 
     def claim(self) -> Sequence[Sequence[Any]]:
+        return self._until_done(self._claim)
+
+    def _claim(self) -> Sequence[Sequence[Any]]:
         self._execute("START TRANSACTION")
         rows = self._execute(
             "SELECT * FROM bare_job WHERE queue_name = %s AND state IN ('NEW', 'READY')"
@@ -219,11 +234,11 @@ class OnMariaDB(BareLoop):
         return rows
 
     def finish(self, ids: list[Any]) -> None:
-        self._execute(
+        statement = (
             "UPDATE bare_job SET state = 'COMPLETE', next_task = '', modified = utc_timestamp(6)"
-            " WHERE id IN %s",
-            [ids],
+            " WHERE id IN %s"
         )
+        self._until_done(lambda: self._execute(statement, [ids]))
 
     def left(self) -> int:
         return int(self._execute("SELECT count(*) FROM bare_job WHERE state <> 'COMPLETE'")[0][0])

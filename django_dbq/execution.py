@@ -144,10 +144,10 @@ class Execution:
 
     def conclude(self) -> Outcome:
         """Run the hooks that follow the task, and return what it came to."""
-        if self.unreadable is not None:
-            logger.error("%s", self._line("task_failed"), exc_info=self.unreadable)
-            return self.failed(self.unreadable)
         try:
+            if self.unreadable is not None:
+                logger.error("%s", self._line("task_failed"), exc_info=self.unreadable)
+                return self.failed(self.unreadable)
             self.check()
             if self.raised is None:
                 self._advance()

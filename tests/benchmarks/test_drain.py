@@ -1,12 +1,14 @@
 """The benchmark at work, on a few jobs: on the test database, since it empties the table."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from django.db import connection
 
+from benchmarks.bare import DEADLOCK, OnMariaDB
 from benchmarks.contenders import BARE, CHANGING, PLAIN, THREE, TYPED, Contender
 from benchmarks.drain import Unaccounted, drain, drains
 from benchmarks.measure import ask
@@ -32,6 +34,27 @@ def url(transactional_db: None) -> Iterator[str]:
 )
 def test_every_start_is_counted(contender: Contender, url: str) -> None:
     assert drain(contender, jobs=30, processes=2, url=url) >= 0
+
+
+def test_a_bare_loop_survives_a_deadlock_with_another(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if connection.vendor != "mysql":
+        pytest.skip("MariaDB undoes one of two transactions")
+    loop = OnMariaDB(url)
+    loop.create(30)
+    execute, fallen = loop._execute, set[str]()
+
+    def fall_once(statement: str, parameters: Sequence[Any] = ()) -> Sequence[Sequence[Any]]:
+        if statement.startswith("UPDATE") and statement not in fallen:
+            fallen.add(statement)
+            loop.connection.rollback()
+            raise loop.error(DEADLOCK, "Deadlock found when trying to get lock")
+        return execute(statement, parameters)
+
+    monkeypatch.setattr(loop, "_execute", fall_once)
+    assert (loop.run(), loop.left(), len(fallen)) == (30, 0, 2)
+    loop.connection.close()
 
 
 def test_those_that_take_turns_are_compared_to_the_first(url: str) -> None:
