@@ -109,7 +109,7 @@ class TestRun:
         def missing() -> NoReturn:
             raise databases.Unavailable("nobody brought one")
 
-        for name in ("DATABASE_URL", "MARIADB_URL", "DBQ_REQUIRED_DATABASES"):
+        for name in ("DATABASE_URL", "MARIADB_URL", "DBQ_DATABASES", "DBQ_REQUIRED_DATABASES"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setitem(databases.DATABASES, "postgresql", missing)
         monkeypatch.setitem(databases.DATABASES, "mariadb", missing)
