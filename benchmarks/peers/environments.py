@@ -13,6 +13,8 @@ from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 
+from benchmarks.interpreter import interpreter_of
+
 #: The names of the peers, which are those of their folders.
 PEERS: list[str] = ["django_tasks_db", "dj_queue", "procrastinate", "oban", "celery", "huey"]
 
@@ -52,7 +54,9 @@ def python_of(name: str) -> Path:
     environment = _ENVIRONMENTS / name
     python = environment / "bin" / "python"
     stamp = environment / "stamp"
-    digest = hashlib.sha256(requirements.read_bytes() + base.encode()).hexdigest()
+    # Not by its path alone, which is the same for whatever Python an environment is made with.
+    version = f"{base} {interpreter_of(base)}"
+    digest = hashlib.sha256(requirements.read_bytes() + version.encode()).hexdigest()
     if stamp.exists() and stamp.read_text() == digest:
         return python
     subprocess.run([base, "-m", "venv", "--clear", environment], check=True)
