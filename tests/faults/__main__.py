@@ -76,7 +76,8 @@ def _play_on_one(options: argparse.Namespace) -> int:
 def _report(results: Sequence[dict[str, Any]], seconds: float, out: TextIO = sys.stdout) -> int:
     """Print all results in the order of the scenarios; return the exit status."""
     out.write("\n")
-    for result in sorted(results, key=lambda result: result["number"]):
+    # What failed comes last: of a long log often no more than the end is kept.
+    for result in sorted(results, key=lambda it: (it["outcome"] == "FAILED", it["number"])):
         text = result["text"].splitlines()[0][:300]  # all of it stands above
         line = "{number:3} {database:11} {outcome:7} {name}: ".format_map(result)
         out.write(f"{line}{text}\n")

@@ -85,8 +85,8 @@ def _play(
             outcome, text = "skipped", str(error)
         except Failed as error:
             outcome, text = "FAILED", str(error)
-        except Exception:
-            outcome, text = "FAILED", traceback.format_exc()
+        except Exception as error:
+            outcome, text = "FAILED", f"{error!r}\n{traceback.format_exc()}"
         else:
             text = f"{accounts.starts} starts, {accounts.extra} extra, {accounts.rescued} rescued"
         for what, figure in run.figures.items():
