@@ -29,13 +29,19 @@ class JobValues(NamedTuple):
         _, _, workspace, priority, run_after, queue_name, version = self
         return new_values((state, next_task, workspace, priority, run_after, queue_name, version))
 
+    def with_workspace(self, workspace: str) -> "JobValues":
+        """Return the same but for the workspace."""
+        state, next_task, _, priority, run_after, queue_name, version = self
+        return new_values((state, next_task, workspace, priority, run_after, queue_name, version))
+
 
 class Claim(NamedTuple):
     """One worker's hold on one job: the token, and the row as it was claimed.
 
     ``started``: when it was claimed, by the database's clock. ``losses``: how often a worker was
     lost with it. ``cancelled``: whether somebody has asked for its end. ``load`` makes the ``Job``
-    of the claim, from its ``source``, which is not done before it is to run.
+    of the claim, from its ``source`` and what it shares with those that were claimed with it, which
+    is not done before it is to run.
     """
 
     job_id: uuid.UUID
@@ -49,6 +55,7 @@ class Claim(NamedTuple):
     row: JobValues
     load: Callable[["Claim"], Any]
     source: Sequence[Any] = ()
+    shared: Any = None
 
     def job(self) -> Any:
         """Return the ``Job`` as its task gets it: it knows by which claim it is held."""

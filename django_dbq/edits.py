@@ -35,6 +35,8 @@ def accept_edits(job: Job, last: JobValues) -> JobValues:
     )  # fmt: skip
     if values == last and not problems:
         return last
+    if not problems and (*values[:2], *values[3:]) == (*last[:2], *last[3:]):
+        return last.with_workspace(workspace)
     accepted: list[Any] = list(values)
     for position, name in _COLUMNS:
         if values[position] is last[position]:

@@ -4,7 +4,9 @@
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 import json
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, cast
 
 from django.db import models
@@ -16,6 +18,35 @@ from django_dbq.errors import WorkspaceError
 
 # Made once, since json.dumps() makes one for each call that has options.
 _encoder = json.JSONEncoder(allow_nan=False)
+_decoder = json.JSONDecoder()
+
+
+class _Encoding(threading.local):
+    """What ``json`` makes for each call, where it has it in C: made once for each thread."""
+
+    def __init__(self) -> None:
+        #: The containers that it is within, by which one that contains itself is found.
+        self.within: dict[int, object] = {}
+        json_encoder: Any = json.encoder
+        try:
+            self.parts_of = json_encoder.c_make_encoder(
+                self.within, _encoder.default, json_encoder.encode_basestring_ascii, None,
+                _encoder.key_separator, _encoder.item_separator, False, False, False,
+            )  # fmt: skip
+        except (AttributeError, TypeError):  # of another Python
+            self.parts_of = lambda value, _: [_encoder.encode(value)]
+
+
+_encoding = _Encoding()
+
+
+def _encode(value: object) -> str:
+    try:
+        return "".join(_encoding.parts_of(value, 0))
+    except BaseException:
+        _encoding.within.clear()
+        raise
+
 
 #: MariaDB reads no JSON that is nested deeper; and no workspace has a use for it.
 MAX_DEPTH = 30
@@ -34,10 +65,10 @@ def encode_workspace(workspace: object, *, stored: str | None = None) -> str:
     if stored == "{}" and type(workspace) is dict and not workspace:
         return stored  # as it is most often, and so worth a look
     try:
-        text = _encoder.encode(workspace)
+        text = _encode(workspace)
     except Exception as error:  # a value's own code may raise anything
         raise WorkspaceError(_explained(workspace, error)) from error
-    if stored is not None and (text == stored or text == _as_we_write_it(stored)):
+    if stored is not None and (text == stored or _is_the_same(workspace, text, stored)):
         return stored
     if len(text) > conf().MAX_WORKSPACE_BYTES:
         raise WorkspaceError(
@@ -60,9 +91,13 @@ def encode_workspace(workspace: object, *, stored: str | None = None) -> str:
     return text
 
 
-def _as_we_write_it(stored: str) -> str:
-    """Return the text of a row, which the database may have written in its own way, in ours."""
-    return stored if stored == "{}" else _encoder.encode(json.loads(stored))
+def _is_the_same(workspace: object, text: str, stored: str) -> bool:
+    """Return whether a row's text, which the database may have written in its own way, says that.
+
+    What is equal in Python may still differ: 1, 1.0 and True.
+    """
+    before = decode_workspace(stored)
+    return before == workspace and _encode(before) == text
 
 
 def text_of_row(column: str | None) -> str:
@@ -72,7 +107,14 @@ def text_of_row(column: str | None) -> str:
 
 def decode_workspace(text: str) -> Any:
     """Return the workspace of that JSON text."""
-    return {} if text == "{}" else json.loads(text)
+    if text == "{}":
+        return {}
+    with suppress(json.JSONDecodeError):
+        workspace, end = _decoder.raw_decode(text)
+        if end == len(text):
+            return workspace
+    # This looks for space around it, which takes longer than the rest.
+    return json.loads(text)
 
 
 class WorkspaceAttribute(DeferredAttribute):
@@ -126,7 +168,8 @@ def _explained(workspace: object, error: Exception) -> str:
 
 
 def _explain(workspace: object, error: Exception) -> str:
-    if isinstance(error, RecursionError):
+    # To walk through one that contains itself would come to no end.
+    if isinstance(error, RecursionError) or "Circular reference" in str(error):
         return "The workspace is nested too deep, or contains itself."
     for path, value in _walk(workspace):
         if isinstance(value, float) and value - value != 0:

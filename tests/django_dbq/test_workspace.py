@@ -12,6 +12,7 @@ from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
 
+from django_dbq import workspace as workspaces
 from django_dbq.errors import WorkspaceError
 from django_dbq.models import Job
 from django_dbq.workspace import MAX_DEPTH, encode_workspace
@@ -23,6 +24,24 @@ def nested(levels: int) -> object:
         value = [value]
     return value
 
+
+def containing_itself() -> object:
+    value: dict[str, object] = {"a": "x" * 1_000_000}
+    value["b"] = [value]
+    return value
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False, width=32)
+    | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text("abc\"'\\é", max_size=4), inner)
+    ),
+    max_leaves=10,
+)
 
 REFUSED = [
     ({"a": math.nan}, r"workspace\['a'\] is nan"),
@@ -36,6 +55,7 @@ REFUSED = [
     ({"a": "x" * 5_000_000}, "5,000,009 bytes as JSON, and 4,194,304 are allowed"),
     (nested(MAX_DEPTH + 1), "nested more than 30 levels"),
     (nested(100_000), "nested too deep"),
+    (containing_itself(), "contains itself"),
     ({(1, 2): 3}, "no JSON"),
     ({"a": 10**5000}, "no JSON"),
 ]
@@ -88,22 +108,50 @@ def test_what_is_stored_already_passes() -> None:
         assert encode_workspace({"a": "x" * 20}, stored=json.dumps({"a": "x" * 20}))
 
 
+@pytest.mark.parametrize(
+    ("value", "is_stored"), [(1, True), (True, False), (1.0, False), (2, False)]
+)
+def test_what_the_database_wrote_in_its_own_way_is_still_stored(
+    value: object, is_stored: bool
+) -> None:
+    stored = '{"a":1, "b": "é"}'
+    text = encode_workspace({"a": value, "b": "é"}, stored=stored)
+    assert (text is stored) == is_stored
+    assert json.loads(text)["a"] == value
+
+
+def test_what_was_refused_can_be_mended() -> None:
+    workspace: dict[str, Any] = {"a": {"b": {1}}}
+    with pytest.raises(WorkspaceError):
+        encode_workspace(workspace)
+    workspace["a"]["b"] = 1
+    assert encode_workspace(workspace) == '{"a": {"b": 1}}'
+
+
+@given(json_values)
+@pytest.mark.parametrize("maker", ["in C", "as json has it"])
+def test_a_workspace_is_written_as_json_writes_it(maker: str, value: object) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        if maker != "in C":
+            patch.setattr(json.encoder, "c_make_encoder", None)
+        patch.setattr(workspaces, "_encoding", workspaces._Encoding())
+        assert encode_workspace(value) == json.dumps(value)
+
+
+@pytest.mark.parametrize("text", ['{"a": [1]}', ' {"a":[1]}', '{"a": [1]} \n', "{}", "[]", '"a"'])
+def test_a_workspace_is_read_as_json_reads_it(text: str) -> None:
+    assert workspaces.decode_workspace(text) == json.loads(text)
+
+
+@pytest.mark.parametrize("text", ["", " ", "{", '{"a": 1} 2', "nothing"])
+def test_what_is_no_json_is_not_read(text: str) -> None:
+    with pytest.raises(json.JSONDecodeError):
+        workspaces.decode_workspace(text)
+
+
 def test_the_limit_is_a_setting() -> None:
     with override_settings(DBQ={"MAX_WORKSPACE_BYTES": 10}), pytest.raises(WorkspaceError):
         encode_workspace({"a": "x" * 20})
-
-
-json_values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**53), 2**53)
-    | st.floats(allow_nan=False, allow_infinity=False, width=32)
-    | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20),
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.text("abc\"'\\é", max_size=4), inner)
-    ),
-    max_leaves=10,
-)
 
 
 @given(json_values)
