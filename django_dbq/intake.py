@@ -70,8 +70,7 @@ class Intake:
     def take_in_meanwhile(self) -> None:
         """Do the same while the database is busy, if it takes no more than to hold them all."""
         claimed = self._claimed = self._read(self._claimed)
-        is_plain = self._held_together(claimed) == len(claimed)
-        if claimed and is_plain and not self.known.too_new(claimed):
+        if claimed and self._is_all_plain(claimed):
             self._hold(claimed)
 
     def give_back(self) -> None:
@@ -82,7 +81,7 @@ class Intake:
     def _take_in(self, *, in_place_of: Sequence[Claim]) -> None:
         claimed, returned = self._read(self._claimed), self._read(in_place_of)
         self._claimed = []
-        if claimed:
+        if claimed and not self._is_all_plain(claimed):
             count = max(self._held_together(claimed), 1)
             if len(claimed) > count:
                 self.size.size = 0
@@ -102,6 +101,12 @@ class Intake:
             logger.exception("event=claimed_jobs_unreadable")
             self.on_doubt()
             return []
+
+    def _is_all_plain(self, claimed: Sequence[Claim]) -> bool:
+        """Return whether this code can run them all, and they bear each other beside them."""
+        kinds = {(claim.job_name, claim.row.version, claim.losses) for claim in claimed}
+        is_special = self.known.is_special
+        return not any(losses or is_special(name, version) for name, version, losses in kinds)
 
     def _held_together(self, claimed: Sequence[Claim]) -> int:
         """Return how many of the first claims bear each other beside them."""

@@ -43,6 +43,11 @@ class KnownJobs:
         now = self.clock()
         return [name for name in registry.names() if self._too_new.get(name, now) <= now]
 
+    def is_special(self, name: str, version: int) -> bool:
+        """Return whether such jobs are not held ahead, or too new."""
+        spec = registry.get(name)
+        return spec.on_lost == "fail" or version > spec.version
+
     def not_held_ahead(self, claims: Iterable[Claim]) -> set[str]:
         """Return the names of jobs that are claimed only to be started: a loss would fail them."""
         names = {claim.job_name for claim in claims}

@@ -52,10 +52,11 @@ class PostgreSQLBackend(Backend):
     def _claim_queue(self, queue: str, wanted: Wanted) -> list[Claim]:
         token = uuid.uuid4()
         found = self._execute([statements.claim(queue, wanted, token)])
-        return self._claims(found, token, wanted)
+        return self._claims(found, queue, token, wanted)
 
     def finish(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        return self._late(outcomes, self._execute(statements.finish(outcomes)))
+        asked = statements.finish(outcomes)
+        return self._late(outcomes, asked, self._execute(asked))
 
     def exchange(
         self,
@@ -76,11 +77,12 @@ class PostgreSQLBackend(Backend):
         room = wanted._replace(limit=wanted.limit - len(going_on))
         asked = [*finish, *go_on, statements.claim(queue, room, token)]
         results = self._execute(asked, meanwhile=meanwhile)
-        late, found = self._late(ended, results[: len(finish)]), results[len(finish) :]
+        late = self._late(ended, finish, results[: len(finish)])
+        found = results[len(finish) :]
         claimed: Sequence[Claim]
         if sum(each.rowcount for each in found[:-1]) == len(going_on):
             count = sum(each.rowcount for each in found)
-            claimed = UnreadClaims(count, lambda: self._claims(found, token, wanted))
+            claimed = UnreadClaims(count, lambda: self._claims(found, queue, token, wanted))
             if psycopg is None:  # whose cursors do not outlive their connection
                 claimed = list(claimed)
         else:
@@ -90,7 +92,7 @@ class PostgreSQLBackend(Backend):
             # Under the same token: it is one claim, in one order.
             room = wanted._replace(limit=wanted.limit - len(rows))
             found = self._execute([statements.claim(queue, room, token)])
-            claimed = self._claims(found, token, wanted, rows)
+            claimed = self._claims(found, queue, token, wanted, rows)
         if others and len(claimed) < wanted.limit:
             rest = wanted._replace(queues=others, limit=wanted.limit - len(claimed))
             return late, [*claimed, *self.claim(rest)]
@@ -103,20 +105,40 @@ class PostgreSQLBackend(Backend):
         return None if seconds is None else max(0.0, float(seconds))
 
     def _claims(
-        self, found: Sequence[Any], token: uuid.UUID, wanted: Wanted, rows: Sequence[Row] = ()
+        self,
+        found: Sequence[Any],
+        queue: str,
+        token: uuid.UUID,
+        wanted: Wanted,
+        rows: Sequence[Row] = (),
     ) -> list[Claim]:
         rows = [*rows, *self._rows(found)]
         if (zone := self.connection.timezone) is not UTC:
             rows = [_in_zone(row, zone) for row in rows]
         if psycopg is None:  # whose binary values are views of memory, which cannot be pickled
             rows = [(*row[:2], bytes(row[2]), *row[3:]) for row in rows]
-        times = _Times(self.connection)
-        worker = wanted.worker
-        return claims_of(rows, using=self.using, token=token, worker=worker, times=times)
+        return claims_of(
+            rows,
+            using=self.using,
+            token=token,
+            worker=wanted.worker,
+            times=_Times(self.connection),
+            queue=queue,
+        )
 
-    def _late(self, outcomes: Sequence[Outcome], cursors: Sequence[Any]) -> list[Outcome]:
-        """Return the outcomes that the results of their statements name."""
-        late = {row[0] for row in self._rows(cursors)}
+    def _late(
+        self, outcomes: Sequence[Outcome], asked: Sequence[Statement], cursors: Sequence[Any]
+    ) -> list[Outcome]:
+        """Return the outcomes that were too late, by the results of their statements."""
+        late: set[uuid.UUID] = set()
+        for statement, cursor in zip(asked, cursors, strict=True):
+            if not statement.ending:
+                late |= {row[0] for row in self._rows([cursor])}
+            elif cursor.rowcount == 0:
+                late |= {outcome.claim.job_id for outcome in statement.ending}
+            elif cursor.rowcount < len(statement.ending):
+                which = self._execute([statements.not_ended(statement.ending)])
+                late |= {row[0] for row in self._rows(which)}
         return [outcome for outcome in outcomes if outcome.claim.job_id in late] if late else []
 
     def _rows(self, cursors: Sequence[Any]) -> list[Row]:

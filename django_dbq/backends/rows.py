@@ -3,9 +3,8 @@
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from functools import partial
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db.models.base import ModelState
 from django.db.models.signals import post_init, pre_init
@@ -26,6 +25,26 @@ _FILLED = (
 #: In the order in which the model has them.
 _COLUMNS = [field.attname for field in Job._meta.concrete_fields]
 
+#: What Django keeps of an instance, of one that is in the database. Like its own in all but what
+#: Django 6.1 does at the end of each, which takes as long as to make five of these.
+_State: Any = type(
+    "_State",
+    (),
+    {
+        name: value
+        for name, value in vars(ModelState).items()
+        if name not in {"__dict__", "__weakref__", "__del__"}
+    }
+    | {"__module__": __name__, "adding": False},
+)
+
+
+class _Shared(NamedTuple):
+    """What the jobs of one claim share: their database, and the values of columns."""
+
+    using: str
+    common: dict[str, Any]
+
 
 def claims_of(
     rows: Sequence[Sequence[Any]],
@@ -34,17 +53,19 @@ def claims_of(
     token: uuid.UUID,
     worker: uuid.UUID,
     times: Mapping[Any, datetime],
+    queue: str | None = None,
 ) -> list[Claim]:
     """Return the claims of rows, in the order in which they shall run.
 
     ``rows``: of the columns named below, the workspace as JSON text; what is the same for all that
     were claimed together is not among them. ``times``: when that was, by what stands in its place.
+    ``queue``: that of all, where the rows do not say it.
     """
     common = dict.fromkeys(_FILLED) | {
         "state": _PROCESSING, "claim_token": token, "worker": worker, "finished": None,
         "parked": None, "claimable": False,
     }  # fmt: skip
-    load = partial(_quickest_loader(), using, common)
+    load, shared = _quickest_loader(), _Shared(using, common)
     claims: list[Claim] = []
     ranked = sorted(sorted(rows, key=_CREATED), key=_PRIORITY, reverse=True)
     for row in ranked:
@@ -54,50 +75,44 @@ def claims_of(
         ) = row  # fmt: skip
         started = times[claimed]
         text = workspace if workspace == "{}" else text_of_row(workspace)
-        values = (_PROCESSING, next_task, text, priority, run_after, queue_name, version)
+        values = (_PROCESSING, next_task, text, priority, run_after, queue or queue_name, version)
         claim = (
             identity, name, token, started, attempts, losses, cancelled is not None, error,
-            new_values(values), load, row,
+            new_values(values), load, row, shared,
         )  # fmt: skip
         claims.append(new_claim(claim))
     return claims
 
 
-def _load(using: str, common: dict[str, Any], claim: Claim) -> Job:
+def _load(claim: Claim) -> Job:
     """Return the job by ``from_db``, as Django would."""
-    values = _filled(common, claim)
+    values = vars(_load_quickly(claim))
     values["workspace"] = decode_workspace(claim.row.workspace)
-    return Job.from_db(using, _COLUMNS, [values[name] for name in _COLUMNS])
+    return Job.from_db(claim.shared.using, _COLUMNS, [values[name] for name in _COLUMNS])
 
 
-def _load_quickly(using: str, common: dict[str, Any], claim: Claim) -> Job:
+def _load_quickly(claim: Claim) -> Job:
     """Return the job as Django unpickles a model: by its ``__dict__``.
 
     Its workspace is decoded when somebody asks for it.
     """
+    using, common = claim.shared
+    values = common.copy()
+    (
+        values["id"], values["created"], _, values["name"], values["next_task"], _, _,
+        values["priority"], values["run_after"], values["attempts"], values["losses"],
+        values["error"], values["version"], values["cancel_requested"], values["dedupe_key"],
+    ) = claim.source  # fmt: skip
+    values["queue_name"] = claim.row.queue_name
+    values["modified"] = values["started"] = claim.started
+    values["_state"] = state = _State()
+    state.db = using
     job = Job.__new__(Job)
-    state = ModelState()
-    state.db, state.adding = using, False
-    values = _filled(common, claim)
-    values["_state"] = state
     job.__dict__ = values  # pyright: ignore[reportAttributeAccessIssue] # not final in truth
     return job
 
 
-def _filled(common: dict[str, Any], claim: Claim) -> dict[str, Any]:
-    """Return the values of a claimed row by the names of their columns, without the workspace."""
-    values = common.copy()
-    (
-        values["id"], values["created"], _, values["name"], values["next_task"], _,
-        values["queue_name"], values["priority"], values["run_after"], values["attempts"],
-        values["losses"], values["error"], values["version"], values["cancel_requested"],
-        values["dedupe_key"],
-    ) = claim.source  # fmt: skip
-    values["modified"] = values["started"] = claim.started
-    return values
-
-
-def _quickest_loader() -> Callable[..., Job]:
+def _quickest_loader() -> Callable[[Claim], Job]:
     """Return ``_load`` or, where nobody could tell the difference, what takes a fifth of it."""
     if pre_init.has_listeners(Job) or post_init.has_listeners(Job) or Job.is_customized():
         return _load

@@ -240,6 +240,15 @@ def test_a_claimed_job_is_its_row(backend: Backend) -> None:
     assert abs(held.started - row.started) < timedelta(seconds=60)
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("far_zone")
+def test_one_of_those_that_ended_was_late(backend: Backend) -> None:
+    Job.objects.bulk_enqueue(Job(name="noop") for _ in range(2))
+    outcomes = [complete(held) for _, held in claim(backend)]
+    Job.objects.filter(pk=outcomes[1].claim.job_id).delete()
+    assert backend.finish(outcomes) == outcomes[1:]
+
+
 @pytest.mark.parametrize(("zone", "fold"), [("America/New_York", 1), (None, 1)])
 def test_an_hour_that_comes_twice_is_told_apart(zone: str | None, fold: int, settings: Any) -> None:
     settings.TIME_ZONE = "America/New_York"
@@ -467,6 +476,23 @@ class TestFinish:
         outcomes = [complete(claim, workspace='{"late": true}') for claim in held]
         assert backend.finish(outcomes) == outcomes
         assert list(Job.objects.order_by("pk").values()) == before
+
+    @pytest.mark.parametrize("changes", [{}, {"workspace": "[1]"}], ids=["plain", "edited"])
+    def test_tells_which_of_many_were_late(self, backend: Backend, changes: Any) -> None:
+        Job.objects.bulk_enqueue(Job(name="noop") for _ in range(7))
+        held = [claim for _, claim in claim(backend)]
+        rows = [Job.objects.filter(pk=each.job_id) for each in held]
+        rows[1].delete()
+        rows[2].update(state="COMPLETE")  # by hand
+        for again in (3, 4):  # another worker has, and has had it
+            rows[again].update(state="READY", claim_token=None)
+        [(_, other), _] = claim(backend)
+        assert backend.finish([complete(other)]) == []
+        rows[5].update(state="READY", claim_token=None)  # a rescue
+        outcomes = [complete(each, **changes) for each in held]
+
+        assert backend.finish(outcomes) == outcomes[1:6]
+        assert [row.get().state for row in (rows[0], rows[6])] == ["COMPLETE", "COMPLETE"]
 
     def test_of_nothing_is_nothing(self, backend: Backend) -> None:
         assert backend.finish([]) == []
