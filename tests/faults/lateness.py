@@ -27,26 +27,30 @@ T = TypeVar("T")
 
 @scenario(6, "SIGSTOP past the lease, then SIGCONT")
 def asleep_past_the_lease(run: Run) -> None:
-    run.heartbeat = 0.5
+    run.heartbeat = 1
     rounds, each = run.scaled(13, 3), 4
     victims = [run.start(f"victim {number}") for number in range(each)]
     for victim in victims:
         run.wait_until_known(victim)
-    [healthy] = run.start_many(1, "healthy")
+    run.start_many(1, "healthy")
     for _ in range(rounds):
         _let_sleep(run, victims)
-    for _ in range(run.scaled(20, 3)):
+    for _ in range(run.scaled(20, 2)):
         _let_sleep_with_a_batch(run, victims)
     for _ in range(run.scaled(10, 2)):
         _let_sleep_before_the_next_task(run, victims[0])
     run.stop_all()
     run.expect_states(COMPLETE=len(run.created))
     for job in Job.objects.filter(name="linger"):
-        expect(job.workspace["by"] == healthy.pid, "a late worker's workspace is in the row")
+        last = [start.pid for start in run.starts() if start.job == job.pk][-1]
+        expect(job.workspace["by"] == last, "a late worker's workspace is in the row")
+    # On a machine with other work, too, a worker may be late without having been stopped.
+    superseded = sum(start.task == "linger" for start in run.starts()) - rounds * each
+    expect(superseded >= rounds * each, f"{superseded} of {rounds * each} were taken for dead")
     saves = len(run.events("-late"))
-    expect(saves == rounds * each, f"{saves} of {rounds * each} late saves were refused")
-    late = sum(map(_late_outcomes, victims))
-    expect(late == rounds * each, f"{late} of {rounds * each} late outcomes were refused")
+    expect(saves == superseded, f"{saves} of {superseded} late saves were refused")
+    late = sum(map(_late_outcomes, run.workers))
+    expect(late >= superseded, f"{late} of {superseded} late outcomes were refused")
     run.figures |= {"late writes": late + saves}
 
 
@@ -60,14 +64,11 @@ def _let_sleep(run: Run, victims: list[WorkerProcess]) -> None:
     wait_for(lambda: all(run.starts_of(job) for job in jobs), "all tasks had started")
     _stop(victims, jobs)
     run.wait_until_done()
-    late = [_late_outcomes(victim) for victim in victims]
     for victim in victims:
         victim.signal(Signals.SIGCONT)
     wait_for(
-        lambda: all(
-            _late_outcomes(victim) > before for victim, before in zip(victims, late, strict=True)
-        ),
-        "the late outcomes were refused",
+        lambda: all(_late_saves(run, job) == run.starts_of(job) - 1 > 0 for job in jobs),
+        "the late saves were refused",
     )
 
 
@@ -123,6 +124,10 @@ def _let_sleep_before_the_next_task(run: Run, victim: WorkerProcess) -> None:
     expect(starts == {"hold": 2, "hold_on": 1, "quick": 1}, f"a late worker went on: {starts}")
     refused = _late_outcomes(victim, "handover") - late
     expect(refused == 1, f"{refused} late outcomes of one job were refused")
+
+
+def _late_saves(run: Run, job: Job) -> int:
+    return sum(str(job.pk) in line for line in run.events("-late"))
 
 
 def _late_outcomes(worker: WorkerProcess, name: str = "linger") -> int:
