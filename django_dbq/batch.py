@@ -311,11 +311,16 @@ class Batch:
 
     def _make_way(self, row: JobValues) -> None:
         """Hand back what the next task of a job that goes on has to run before."""
-        if not self._unstarted or row.queue_name not in self.queues:
+        if not self._unstarted:
+            return
+        # They are in order, so that as a rule a look at the last one is enough.
+        last = self._unstarted[-1].row
+        if row.queue_name == last.queue_name and row.priority <= last.priority:
+            return
+        if row.queue_name not in self.queues:
             return
         rank = self._rank(row)
-        # They are in order, so that as a rule a look at the last one is enough.
-        if rank < self._rank(self._unstarted[-1].row):
+        if rank < self._rank(last):
             self.overtaken = True
             self._release(claim for claim in self._unstarted if rank < self._rank(claim.row))
             kept = [claim for claim in self._unstarted if rank >= self._rank(claim.row)]
