@@ -46,8 +46,8 @@ def run(options: argparse.Namespace) -> Results:
     """Measure all that was asked for."""
     results = Results(
         machine=f"{interpreter()}, Django {version('Django')},"
-        f" {os.cpu_count()} cores, {options.rounds} rounds, and twice as many with two processes"
-        " on PostgreSQL"
+        f" {os.cpu_count()} cores, {options.rounds} rounds,"
+        " and twice as many of the first drains on PostgreSQL"
     )
     for database in options.databases:
         try:
