@@ -26,7 +26,7 @@ _FILLED = (
 _COLUMNS = [field.attname for field in Job._meta.concrete_fields]
 
 #: What Django keeps of an instance, of one that is in the database. Like its own in all but what
-#: Django 6.1 does at the end of each, which takes as long as to make five of these.
+#: Django 6.1 does at the end of each, which takes longer than to make one.
 _State: Any = type(
     "_State",
     (),
@@ -75,7 +75,9 @@ def claims_of(
         ) = row  # fmt: skip
         started = times[claimed]
         text = workspace if workspace == "{}" else text_of_row(workspace)
-        values = (_PROCESSING, next_task, text, priority, run_after, queue or queue_name, version)
+        if queue is not None:
+            queue_name = queue
+        values = (_PROCESSING, next_task, text, priority, run_after, queue_name, version)
         claim = (
             identity, name, token, started, attempts, losses, cancelled is not None, error,
             new_values(values), load, row, shared,

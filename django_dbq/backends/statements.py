@@ -110,8 +110,9 @@ EXCEPT SELECT id FROM written
 """
 
 # Which of these jobs are at their end, all in the same way, as far as they are still ours?
-# It returns nothing, which takes a ninth less. How many were written says whether some are not
-# ours; which those are can be asked afterwards, since nobody else writes to what has ended.
+# It returns nothing, which takes 0.45 us less for each of them. How many were written says whether
+# some are not ours; which those are can be asked afterwards, since no worker writes to what has
+# ended.
 _END_ALIKE = """
 UPDATE django_dbq_job
    SET state = %s, next_task = %s, attempts = %s, losses = %s, error = NULL,

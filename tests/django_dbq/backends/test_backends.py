@@ -76,11 +76,13 @@ class TestClaim:
         tokens = {held.token for _ in range(3) for _, held in claim(backend, limit=1)}
         assert len(tokens) == 3
 
-    def test_fills_up_from_the_following_queues(self, backend: Backend) -> None:
-        for queue in ("b", "a", "b", "a", "c"):
+    @pytest.mark.parametrize("other", ["a", ""])
+    def test_fills_up_from_the_following_queues(self, backend: Backend, other: str) -> None:
+        for queue in ("b", other, "b", other, "c"):
             Job.objects.create(name="noop", queue_name=queue)
-        claimed = claim(backend, limit=3, queues=["b", "a"])
-        assert [job.queue_name for job, _ in claimed] == ["b", "b", "a"]
+        claimed = claim(backend, limit=3, queues=["b", other])
+        assert [job.queue_name for job, _ in claimed] == ["b", "b", other]
+        assert [held.row.queue_name for _, held in claimed] == ["b", "b", other]
 
     def test_leaves_alone_what_it_may_not_have(self, backend: Backend) -> None:
         Job.objects.create(name="hooked")
