@@ -39,7 +39,7 @@ _DRAINS: Sequence[tuple[str, Sequence[Contender], int]] = [
     (TWO, [BARE, PLAIN], 2),
     (WAITS, [WAITING], 1),
 ]
-#: How many times the usual rounds a drain has, where more is asked of it than the rounds differ.
+#: How many times the usual rounds a drain has, where most is asked of it.
 _TIMES_THE_ROUNDS = {("postgresql", ONE): 2, ("postgresql", TWO): 2}
 #: How many starts a drain is long, for each process: a second or more of the quickest.
 _STARTS = {"postgresql": 100_000, "sqlite": 150_000, "mariadb": 40_000}

@@ -40,8 +40,8 @@ class Claim(NamedTuple):
 
     ``started``: when it was claimed, by the database's clock. ``losses``: how often a worker was
     lost with it. ``cancelled``: whether somebody has asked for its end. ``load`` makes the ``Job``
-    of the claim, from its ``source`` and what it shares with those that were claimed with it, which
-    is not done before it is to run.
+    of the claim, which is not done before that is to run: from its ``source``, and from what is
+    ``shared`` by those that were claimed with it.
     """
 
     job_id: uuid.UUID

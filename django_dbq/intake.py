@@ -105,8 +105,8 @@ class Intake:
     def _is_all_plain(self, claimed: Sequence[Claim]) -> bool:
         """Return whether this code can run them all, and they bear each other beside them."""
         kinds = {(claim.job_name, claim.row.version, claim.losses) for claim in claimed}
-        is_special = self.known.is_special
-        return not any(losses or is_special(name, version) for name, version, losses in kinds)
+        holds_ahead = self.known.holds_ahead
+        return all(not losses and holds_ahead(name, version) for name, version, losses in kinds)
 
     def _held_together(self, claimed: Sequence[Claim]) -> int:
         """Return how many of the first claims bear each other beside them."""

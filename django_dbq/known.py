@@ -43,30 +43,26 @@ class KnownJobs:
         now = self.clock()
         return [name for name in registry.names() if self._too_new.get(name, now) <= now]
 
-    def is_special(self, name: str, version: int) -> bool:
-        """Return whether such jobs are not held ahead, or too new."""
-        spec = registry.get(name)
-        return spec.on_lost == "fail" or version > spec.version
+    def holds_ahead(self, name: str, version: int) -> bool:
+        """Return whether jobs of that name and version are held ahead: as most are."""
+        return not (_is_failed_by_a_loss(name) or _is_too_new(name, version))
 
     def not_held_ahead(self, claims: Iterable[Claim]) -> set[str]:
         """Return the names of jobs that are claimed only to be started: a loss would fail them."""
-        names = {claim.job_name for claim in claims}
-        return {name for name in names if registry.get(name).on_lost == "fail"}
+        return {name for name in {claim.job_name for claim in claims} if _is_failed_by_a_loss(name)}
 
     def too_new(self, claims: Iterable[Claim]) -> list[Claim]:
         """Return those of jobs whose workspace newer code made; leave their names for a while."""
         found: list[Claim] = []
-        versions: dict[str, int] = {}
         for claim in claims:
             name, version = claim.job_name, claim.row.version
-            if (known := versions.get(name)) is None:
-                known = versions[name] = registry.get(name).version
-            if version <= known:
+            if not _is_too_new(name, version):
                 continue
             found.append(claim)
             is_new = name not in self._too_new
             self._too_new[name] = self.clock() + TOO_NEW_SECONDS
             if is_new:
+                known = registry.get(name).version
                 line = logfmt(event="job_too_new", name=name, version=version, known=known)
                 logger.warning("%s", line)
         return found
@@ -81,3 +77,11 @@ class KnownJobs:
             if name not in self._unknown:
                 self._unknown.add(name)
                 logger.warning("%s", logfmt(event="unknown_job", name=name, known=",".join(names)))
+
+
+def _is_failed_by_a_loss(name: str) -> bool:
+    return registry.get(name).on_lost == "fail"
+
+
+def _is_too_new(name: str, version: int) -> bool:
+    return version > registry.get(name).version

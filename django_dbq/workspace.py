@@ -5,7 +5,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, cast
 
@@ -20,17 +20,24 @@ from django_dbq.errors import WorkspaceError
 _encoder = json.JSONEncoder(allow_nan=False)
 _decoder = json.JSONDecoder()
 
+#: MariaDB reads no JSON that is nested deeper; and no workspace has a use for it.
+MAX_DEPTH = 30
+
 
 class _Encoding(threading.local):
     """What ``json`` makes for each call, where it has it in C: made once for each thread."""
 
+    parts_of: Callable[[object, int], Iterable[str]]
+
     def __init__(self) -> None:
-        #: The containers that it is within, by which one that contains itself is found.
-        self.within: dict[int, object] = {}
+        self.make()
+
+    def make(self) -> None:
+        """Make it, with an empty list of the containers that it is within."""
         json_encoder: Any = json.encoder
         try:
             self.parts_of = json_encoder.c_make_encoder(
-                self.within, _encoder.default, json_encoder.encode_basestring_ascii, None,
+                {}, _encoder.default, json_encoder.encode_basestring_ascii, None,
                 _encoder.key_separator, _encoder.item_separator, False, False, False,
             )  # fmt: skip
         except (AttributeError, TypeError):  # of another Python
@@ -44,12 +51,9 @@ def _encode(value: object) -> str:
     try:
         return "".join(_encoding.parts_of(value, 0))
     except BaseException:
-        _encoding.within.clear()
+        # The one that has failed may be in use still, where a value's own code has called this.
+        _encoding.make()
         raise
-
-
-#: MariaDB reads no JSON that is nested deeper; and no workspace has a use for it.
-MAX_DEPTH = 30
 
 
 def encode_workspace(workspace: object, *, stored: str | None = None) -> str:
@@ -68,7 +72,7 @@ def encode_workspace(workspace: object, *, stored: str | None = None) -> str:
         text = _encode(workspace)
     except Exception as error:  # a value's own code may raise anything
         raise WorkspaceError(_explained(workspace, error)) from error
-    if stored is not None and (text == stored or _is_the_same(workspace, text, stored)):
+    if stored is not None and (text == stored or text == _as_we_write_it(stored)):
         return stored
     if len(text) > conf().MAX_WORKSPACE_BYTES:
         raise WorkspaceError(
@@ -91,13 +95,9 @@ def encode_workspace(workspace: object, *, stored: str | None = None) -> str:
     return text
 
 
-def _is_the_same(workspace: object, text: str, stored: str) -> bool:
-    """Return whether a row's text, which the database may have written in its own way, says that.
-
-    What is equal in Python may still differ: 1, 1.0 and True.
-    """
-    before = decode_workspace(stored)
-    return before == workspace and _encode(before) == text
+def _as_we_write_it(stored: str) -> str:
+    """Return the text of a row, which the database may have written in its own way, in ours."""
+    return stored if stored == "{}" else _encode(decode_workspace(stored))
 
 
 def text_of_row(column: str | None) -> str:
@@ -168,8 +168,7 @@ def _explained(workspace: object, error: Exception) -> str:
 
 
 def _explain(workspace: object, error: Exception) -> str:
-    # To walk through one that contains itself would come to no end.
-    if isinstance(error, RecursionError) or "Circular reference" in str(error):
+    if isinstance(error, RecursionError):
         return "The workspace is nested too deep, or contains itself."
     for path, value in _walk(workspace):
         if isinstance(value, float) and value - value != 0:
@@ -193,11 +192,18 @@ def _depth(value: object) -> int:
 
 
 def _walk(workspace: object) -> Iterator[tuple[str, object]]:
-    """Yield each value with its path as Python would write it; a key is a value of its own."""
+    """Yield each value with its path as Python would write it; a key is a value of its own.
+
+    What one of them contains comes once, for it may be itself.
+    """
+    entered: set[int] = set()
     pending: list[tuple[str, object]] = [("workspace", workspace)]
     while pending:
         path, value = pending.pop()
         yield path, value
+        if id(value) in entered:
+            continue
+        entered.add(id(value))
         if isinstance(value, dict):
             for key, item in value.items():
                 yield f"a key of {path}", key

@@ -135,6 +135,7 @@ class PostgreSQLBackend(Backend):
             if not statement.ending:
                 late |= {row[0] for row in self._rows([cursor])}
             elif cursor.rowcount == 0:
+                # Also if they had been written before, and the answer was lost.
                 late |= {outcome.claim.job_id for outcome in statement.ending}
             elif cursor.rowcount < len(statement.ending):
                 which = self._execute([statements.not_ended(statement.ending)])

@@ -25,9 +25,9 @@ def nested(levels: int) -> object:
     return value
 
 
-def containing_itself() -> object:
-    value: dict[str, object] = {"a": "x" * 1_000_000}
-    value["b"] = [value]
+def containing_itself(**values: object) -> object:
+    value: dict[str, object] = {"a": "x" * 1_000_000, **values}
+    value["me"] = [value]
     return value
 
 
@@ -55,7 +55,9 @@ REFUSED = [
     ({"a": "x" * 5_000_000}, "5,000,009 bytes as JSON, and 4,194,304 are allowed"),
     (nested(MAX_DEPTH + 1), "nested more than 30 levels"),
     (nested(100_000), "nested too deep"),
-    (containing_itself(), "contains itself"),
+    (containing_itself(), "Circular reference"),
+    (containing_itself(b={1}), r"workspace\['b'\] is of type set"),
+    (containing_itself(a=math.nan), r"workspace\['a'\] is nan"),
     ({(1, 2): 3}, "no JSON"),
     ({"a": 10**5000}, "no JSON"),
 ]
@@ -118,6 +120,22 @@ def test_what_the_database_wrote_in_its_own_way_is_still_stored(
     text = encode_workspace({"a": value, "b": "é"}, stored=stored)
     assert (text is stored) == is_stored
     assert json.loads(text)["a"] == value
+
+
+@pytest.mark.parametrize("workspace", [{"é": ("x",)}, {"é": [1], 1: 2}])
+def test_what_is_the_same_json_is_no_change(workspace: Any) -> None:
+    stored = json.dumps(workspace, ensure_ascii=False)
+    assert encode_workspace(workspace, stored=stored) is stored
+
+
+def test_a_value_may_encode_another_one() -> None:
+    class Odd(dict[str, object]):
+        def items(self) -> Any:
+            with pytest.raises(WorkspaceError):
+                encode_workspace({"a": {1}})
+            return super().items()
+
+    assert encode_workspace({"a": [Odd(b=1)]}) == '{"a": [{"b": 1}]}'
 
 
 def test_what_was_refused_can_be_mended() -> None:

@@ -50,7 +50,7 @@ def asleep_past_the_lease(run: Run) -> None:
     saves = len(run.events("-late"))
     expect(saves == superseded, f"{saves} of {superseded} late saves were refused")
     late = sum(map(_late_outcomes, run.workers))
-    expect(late >= superseded, f"{late} of {superseded} late outcomes were refused")
+    expect(late == superseded, f"{late} of {superseded} late outcomes were refused")
     run.figures |= {"late writes": late + saves}
 
 

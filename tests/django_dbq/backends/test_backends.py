@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.db import OperationalError, connection, connections, transaction
 from django.db.migrations.loader import MigrationLoader
+from django.db.models.base import ModelState
 from django.db.models.signals import post_save
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
@@ -362,7 +363,10 @@ class TestUnreadWorkspaces:
 
     @pytest.mark.parametrize("copied", [copy.copy, lambda job: pickle.loads(pickle.dumps(job))])
     def test_are_there_in_a_copy(self, job: Job, copied: Callable[[Job], Job]) -> None:
-        assert copied(job).workspace == {"a": 1}
+        copy_of = copied(job)
+        assert copy_of.workspace == {"a": 1}
+        state: Any = copy_of._state
+        assert (type(state), state.db, state.adding) == (ModelState, "default", False)
 
     def test_can_be_replaced(self, job: Job) -> None:
         job.workspace = {"b": 1}
@@ -495,6 +499,33 @@ class TestFinish:
 
         assert backend.finish(outcomes) == outcomes[1:6]
         assert [row.get().state for row in (rows[0], rows[6])] == ["COMPLETE", "COMPLETE"]
+
+    def test_tells_which_were_late_of_a_claim_in_two_parts(self, backend: Backend) -> None:
+        Job.objects.bulk_enqueue(Job(name="three") for _ in range(4))
+        held = [claim for _, claim in claim(backend, limit=2)]
+        ready = [
+            Outcome(
+                claim=each,
+                row=each.row._replace(state="READY", next_task="tests.tasks.second"),
+                attempts=0,
+            )
+            for each in held
+        ]
+        late, claimed = backend.exchange(ready, Wanted(["default"], ["three"], 4, WORKER))
+        assert (late, len(claimed)) == ([], 4)
+        Job.objects.filter(pk=claimed[1].job_id).delete()
+        outcomes = [complete(each) for each in claimed]
+        assert backend.finish(outcomes) == outcomes[1:2]
+
+    def test_tells_that_one_was_rescued_and_ended_by_hand(self, backend: Backend) -> None:
+        Job.objects.bulk_enqueue(Job(name="noop") for _ in range(3))
+        outcomes = [complete(held) for _, held in claim(backend)]
+        late = [Job.objects.filter(pk=each.claim.job_id) for each in outcomes[1:]]
+        late[0].update(state="READY", claim_token=None, losses=1)
+        late[0].update(state="COMPLETE", finished=timezone.now())
+        late[1].update(state="READY", claim_token=None)
+        late[1].update(state="COMPLETE")
+        assert backend.finish(outcomes) == outcomes[1:]
 
     def test_of_nothing_is_nothing(self, backend: Backend) -> None:
         assert backend.finish([]) == []
