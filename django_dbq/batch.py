@@ -140,8 +140,8 @@ class Batch:
                 self.last_progress = self.clock()
             self._unstarted.extend(claimed)
             if claimed:
-                self.last_claimed = min(claim.started for claim in claimed)
-                self.isolating |= any(claim.losses for claim in claimed)
+                self.last_claimed = min({claim.started for claim in claimed})
+                self.isolating |= {claim.losses for claim in claimed} != {0}
             if last and claimed and self._rank(claimed[0].row) < self._rank(last.row):
                 ranked = sorted(self._unstarted, key=lambda claim: self._rank(claim.row))
                 self._unstarted = deque(ranked)

@@ -308,9 +308,9 @@ class Dispatcher:
 
     def _sweep(self) -> None:
         """Hand back the jobs that are ours by the table, and that we know nothing of."""
-        now, since = self.clock(), self.batch.held_since
-        if not self._is_sweep_due() or since is None:
+        if not self._is_sweep_due() or (since := self.batch.held_since) is None:
             return
+        now = self.clock()
         self.intake.take_in()
         self._next_sweep = now + SWEEP_INTERVAL
         tokens = self.batch.tokens

@@ -33,8 +33,11 @@ def accept_edits(job: Job, last: JobValues) -> JobValues:
         job.state, job.next_task, workspace, job.priority, job.run_after, job.queue_name,
         job.version,  # the typed layer's, which brings old workspaces up to date
     )  # fmt: skip
-    if not problems and (*values[:2], *values[3:]) == (*last[:2], *last[3:]):
-        return last if workspace == last.workspace else last.with_workspace(workspace)
+    if not problems:
+        if values == last:
+            return last
+        if values == (unchanged := last.with_workspace(workspace)):
+            return unchanged
     accepted: list[Any] = list(values)
     for position, name in _COLUMNS:
         if values[position] is last[position]:

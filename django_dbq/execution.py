@@ -100,23 +100,28 @@ class Execution:
 
     def run(self) -> Outcome:
         """Run it all, and return what it came to."""
-        self.run_task()
+        if (coroutine := self.begin()) is not None:
+            self._await(coroutine)
         return self.conclude()
 
     def run_task(self) -> None:
         """Run the pre-task hook and the task to its end, also if that is a coroutine."""
         if (coroutine := self.begin()) is not None:
-            try:
-                async_to_sync(self.awaited)(coroutine)
-            except BaseException as error:  # noqa: BLE001 - SystemExit must not end the worker
-                self.raised = error
+            self._await(coroutine)
+
+    def _await(self, coroutine: Coroutine[Any, Any, object]) -> None:
+        try:
+            async_to_sync(self.awaited)(coroutine)
+        except BaseException as error:  # noqa: BLE001 - SystemExit must not end the worker
+            self.raised = error
 
     def begin(self) -> Coroutine[Any, Any, object] | None:
         """Run the pre-task hook and the task; return the task's coroutine, if it is one."""
         if self.is_logged:
             logger.info("%s", self._line("task_started"))
         try:
-            self._refuse_if_over()
+            if self.losses or self.claim.cancelled or self.unreadable is not None:
+                self._refuse_if_over()
             result = self._run_task()
             return result if result is not None and iscoroutine(result) else None
         except BaseException as error:  # noqa: BLE001 - SystemExit must not end the worker
@@ -183,8 +188,6 @@ class Execution:
             raise self.unreadable
         if self.claim.cancelled:
             raise JobCancelled("The job was cancelled before its next task started.")
-        if not self.losses:
-            return
         allowed = 0 if self.spec.on_lost == "fail" else conf().MAX_LOSSES
         if self.losses > allowed:
             raise JobLost(
@@ -195,8 +198,10 @@ class Execution:
     def _run_task(self) -> object:
         job, spec = self.job, self.spec
         # A row can say anything: only what the job's entry lists is ever imported.
-        self.task = path = spec.listed(job.next_task)
-        job.next_task = path
+        path = job.next_task
+        if path not in spec.following:
+            job.next_task = path = spec.listed(path)
+        self.task = path
         task = spec.function(path)
         seconds = spec.timeouts.get(path)
         if seconds is None:

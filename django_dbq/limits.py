@@ -1,6 +1,5 @@
 """What a worker keeps to, and what it has done so far."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,6 +35,6 @@ class Tally:
 
     def count(self, outcomes: Sequence[Outcome]) -> None:
         """Count the outcomes that ended their job."""
-        states = Counter(outcome.row.state for outcome in outcomes)
-        self.complete += states["COMPLETE"]
-        self.failed += states["FAILED"]
+        states = [outcome.row.state for outcome in outcomes]
+        self.complete += states.count("COMPLETE")
+        self.failed += states.count("FAILED")
