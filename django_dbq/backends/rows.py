@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from django.db.models.base import ModelState
 from django.db.models.signals import post_init, pre_init
 
-from django_dbq.claims import Claim, new_claim, new_values
+from django_dbq.claims import Claim, JobValues, new_claim, new_values
 from django_dbq.models import Job
 from django_dbq.workspace import decode_workspace, text_of_row
 
@@ -22,6 +22,8 @@ _FILLED = (
     "_state", "id", "created", "modified", "started", "name", "next_task", "queue_name", "priority",
     "run_after", "attempts", "losses", "error", "version", "cancel_requested", "dedupe_key",
 )  # fmt: skip
+#: The rest of a row, behind the next task, of which all is what most jobs have.
+_USUAL = (None,) * 10
 #: In the order in which the model has them.
 _COLUMNS = [field.attname for field in Job._meta.concrete_fields]
 
@@ -68,7 +70,8 @@ def claims_of(
     """Return the claims of rows, in the order in which they shall run.
 
     ``rows``: of the columns named below, the workspace as JSON text; what is the same for all that
-    were claimed together is not among them. ``times``: when that was, by what stands in its place.
+    were claimed together is not among them. The workspace and the numbers may be None where they
+    are what most jobs have. ``times``: when that was, by what stands in its place.
     ``queue``: that of all, where the rows do not say it.
     """
     common = dict.fromkeys(_FILLED) | {
@@ -77,23 +80,48 @@ def claims_of(
     }  # fmt: skip
     load, shared = _quickest_loader(), _Shared(using, common)
     claims: list[Claim] = []
-    ranked = sorted(sorted(rows, key=_CREATED), key=_PRIORITY, reverse=True)
+    ranked = sorted(rows, key=_CREATED)
+    if any(map(_PRIORITY, rows)):
+        ranked.sort(key=_rank)
+    usual = _Usual(queue)
     for row in ranked:
         (
             identity, _, claimed, name, next_task, workspace, queue_name, priority, run_after,
             attempts, losses, error, version, cancelled, _,
         ) = row  # fmt: skip
-        started = times[claimed]
-        text = workspace if workspace == "{}" else text_of_row(workspace)
         if queue is not None:  # MariaDB finds it in other letters than it was asked for, too
             queue_name = queue
-        values = (_PROCESSING, next_task, text, priority, run_after, queue_name, version)
+        if row[5:] == _USUAL:
+            attempts, losses, values = 1, 0, usual[next_task]
+        else:
+            attempts, losses = 1 if attempts is None else attempts, losses or 0
+            text = workspace if workspace == "{}" else text_of_row(workspace)
+            version = 1 if version is None else version
+            all_values = (
+                _PROCESSING, next_task, text, priority or 0, run_after, queue_name, version,
+            )  # fmt: skip
+            values = new_values(all_values)
         claim = (
-            identity, name, token, started, attempts, losses, cancelled is not None, error,
-            new_values(values), load, row, shared,
+            identity, name, token, times[claimed], attempts, losses, cancelled is not None, error,
+            values, load, row, shared,
         )  # fmt: skip
         claims.append(new_claim(claim))
     return claims
+
+
+class _Usual(dict[str, JobValues]):
+    """The values of jobs of one queue of which a row tells nothing else, by their next task."""
+
+    def __init__(self, queue: str | None) -> None:
+        self.queue = queue or ""
+
+    def __missing__(self, next_task: str) -> JobValues:
+        values = self[next_task] = JobValues(_PROCESSING, next_task, "{}", 0, None, self.queue, 1)
+        return values
+
+
+def _rank(row: Sequence[Any]) -> int:
+    return -(row[7] or 0)
 
 
 def _load(claim: Claim) -> Job:
@@ -108,15 +136,19 @@ def _load_quickly(claim: Claim) -> Job:
 
     Its workspace is decoded when somebody asks for it.
     """
-    using, common = claim.shared
-    values = common.copy()
     (
-        values["id"], values["created"], _, values["name"], values["next_task"], _, _,
-        values["priority"], values["run_after"], values["attempts"], values["losses"],
-        values["error"], values["version"], values["cancel_requested"], values["dedupe_key"],
-    ) = claim.source  # fmt: skip
-    values["queue_name"] = claim.row.queue_name
-    values["modified"] = values["started"] = claim.started
+        identity, name, _, started, attempts, losses, _, error, row, _, source, (using, common),
+    ) = claim  # fmt: skip
+    values = common.copy()
+    values["id"], values["name"], values["attempts"] = identity, name, attempts
+    values["losses"], values["error"] = losses, error
+    values["modified"] = values["started"] = started
+    (
+        _, values["next_task"], _, values["priority"], values["run_after"], values["queue_name"],
+        values["version"],
+    ) = row  # fmt: skip
+    values["created"] = source[1]
+    values["cancel_requested"], values["dedupe_key"] = source[13], source[14]
     values["_state"] = state = _State()
     state.db = using
     job = Job.__new__(Job)

@@ -20,13 +20,19 @@ from django.db.models.signals import post_save
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from django_dbq.backends import Backend, Wanted, backend_for, postgresql, sqlite, statements
+from django_dbq.backends import Backend, Wanted, backend_for, postgresql, sql, sqlite, statements
 from django_dbq.backends.outcomes import alike
 from django_dbq.claims import Claim, JobValues, Outcome
 from django_dbq.execution import release
 from django_dbq.models import Job
+from django_dbq.workspace import decode_workspace
 
 WORKER = uuid.uuid4()
+#: What a claimed job has as a rule.
+USUAL: dict[str, Any] = {
+    "workspace": {}, "priority": 0, "run_after": None, "attempts": 1, "losses": 0,
+    "error": None, "version": 1, "cancel_requested": None, "dedupe_key": None,
+}  # fmt: skip
 
 
 @pytest.fixture(params=["own", "portable"])
@@ -123,6 +129,41 @@ class TestClaim:
         [(job, held)] = claim(backend)
         assert job.pk == identifier
         assert backend.finish([complete(held)]) == []
+
+    @pytest.mark.parametrize(
+        ("column", "value"),
+        [
+            ("workspace", {"a": 1}),
+            ("workspace", []),
+            ("priority", 3),
+            ("priority", -3),
+            ("run_after", datetime(2020, 2, 3, 4, 5, 6, 789, tzinfo=UTC)),
+            ("attempts", 4),
+            ("losses", 2),
+            ("error", "it failed"),
+            ("version", 2),
+            ("cancel_requested", datetime(2021, 2, 3, 4, 5, 6, 789, tzinfo=UTC)),
+            ("dedupe_key", "once"),
+        ],
+    )
+    def test_tells_whatever_is_not_as_in_most_jobs(
+        self, backend: Backend, column: str, value: Any
+    ) -> None:
+        Job.objects.bulk_enqueue(Job(name="noop") for _ in range(3))
+        other = Job.objects.order_by("created")[1]
+        Job.objects.filter(pk=other.pk).update(**{column: value})
+        claimed = claim(backend, limit=3)
+        assert len(claimed) == 3
+        for job, held in claimed:
+            stored = Job.objects.get(pk=job.pk)
+            for field in Job._meta.concrete_fields:
+                assert getattr(job, field.attname) == getattr(stored, field.attname), field.name
+            assert (job.pk == other.pk) == (getattr(stored, column) != USUAL[column])
+            assert held.attempts == stored.attempts
+            assert held.losses == stored.losses
+            assert held.row.priority == stored.priority
+            assert held.row.version == stored.version
+            assert decode_workspace(held.row.workspace) == stored.workspace
 
     def test_calls_overridden_constructors(self, backend: Backend) -> None:
         from django.db.models.signals import post_init
@@ -567,11 +608,11 @@ class TestStatements:
 
     def test_is_one_if_they_differ_in_their_workspaces(self) -> None:
         [statement] = statements.finish(self.edited(["1", "2", "3"]))
-        assert statement.text is statements.FINISH_EDITED
+        assert statement.text is sql.FINISH_EDITED
 
     def test_is_one_if_they_differ_in_more(self) -> None:
         [statement] = statements.finish(self.edited(["1", "2", "3"], priority=lambda i: i))
-        assert statement.text is statements.FINISH
+        assert statement.text is sql.FINISH
 
     @pytest.mark.parametrize("priority", [lambda i: 0, lambda i: i])
     def test_are_more_if_the_workspaces_are_large(

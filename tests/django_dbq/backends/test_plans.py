@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from django_dbq.backends import Wanted, backend_for, mysql, sqlite, statements
+from django_dbq.backends import Wanted, backend_for, mysql, sql, sqlite, statements
 from django_dbq.backends.postgresql import _SESSION
 from django_dbq.clock import mysql_now
 from django_dbq.execution import Execution
@@ -22,8 +22,10 @@ def plan_of_claim() -> str:
         given = [worker.hex, worker.hex, now, now, "default", now, '["noop"]', 10]
         explain = f"EXPLAIN QUERY PLAN {sqlite.CLAIM}"
         return "\n".join(map(str, connection.connection.execute(explain, given).fetchall()))
-    statement: str = statements.CLAIM
-    params: Any = [worker, worker, "default", ["noop"], 10]
+    wanted = Wanted(["default"], ["noop"], 10, worker)
+    statement: str
+    params: Any
+    statement, params, _ = statements.claim("default", wanted, worker)
     if connection.vendor == "mysql":
         statement = mysql.CLAIM.format(now=mysql_now(connection), skip_locked="SKIP LOCKED")
         params = ["default", [b"noop"], 10]
@@ -119,19 +121,19 @@ def test_plans_are_right_whatever_is_known_of_the_table(analyzed: bool) -> None:
         else:
             forget_what_is_known()
     backend_for("default").open()
-    claim = explained(statements.CLAIM, ["uuid", "uuid", "text", "text[]", "int"])
+    claim = explained_by_name(sql.CLAIM)
     assert "Index Scan using django_dbq_job_claim" in claim
     assert "Sort" not in claim
     assert "Bitmap" not in claim
     edited = "text text text text int int bool smallint timestamptz timestamptz text smallint uuid"
     for finish in (
-        explained(statements.FINISH, ["text", "text"]),
-        explained(statements.FINISH_EDITED, edited.split()),
+        explained(sql.FINISH, ["text", "text"]),
+        explained(sql.FINISH_EDITED, edited.split()),
     ):
         assert "Index Scan using django_dbq_job_pkey" in finish
         assert "Nested Loop" not in finish
         assert "Seq Scan" not in finish
-    for go_on in (explained_by_name(statements.GO_ON), explained_by_name(statements.GO_ON_EDITED)):
+    for go_on in (explained_by_name(sql.GO_ON), explained_by_name(sql.GO_ON_EDITED)):
         assert "Index Scan using django_dbq_job_claim" in go_on
         assert "Index Scan using django_dbq_job_pkey" in go_on
         for wrong in ("Nested Loop", "Seq Scan on django_dbq_job", "Sort", "Bitmap"):
@@ -165,8 +167,9 @@ def forget_what_is_known() -> None:
 
 def explained_by_name(statement: str) -> str:
     types = {
-        "queue": "text", "names": "text[]", "token": "uuid", "next_task": "text", "ids": "text",
-        "held": "uuid", "workspaces": "text", "priority": "smallint", "run_after": "timestamptz",
+        "queue": "text", "names": "text[]", "token": "uuid", "worker": "uuid", "limit": "int",
+        "next_task": "text", "ids": "text", "held": "uuid", "workspaces": "text",
+        "priority": "smallint", "run_after": "timestamptz",
         "version": "smallint",
     }  # fmt: skip
     used = [name for name in types if f"%({name})s" in statement]
