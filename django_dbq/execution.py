@@ -100,20 +100,16 @@ class Execution:
 
     def run(self) -> Outcome:
         """Run it all, and return what it came to."""
-        if (coroutine := self.begin()) is not None:
-            self._await(coroutine)
+        self.run_task()
         return self.conclude()
 
     def run_task(self) -> None:
         """Run the pre-task hook and the task to its end, also if that is a coroutine."""
         if (coroutine := self.begin()) is not None:
-            self._await(coroutine)
-
-    def _await(self, coroutine: Coroutine[Any, Any, object]) -> None:
-        try:
-            async_to_sync(self.awaited)(coroutine)
-        except BaseException as error:  # noqa: BLE001 - SystemExit must not end the worker
-            self.raised = error
+            try:
+                async_to_sync(self.awaited)(coroutine)
+            except BaseException as error:  # noqa: BLE001 - SystemExit must not end the worker
+                self.raised = error
 
     def begin(self) -> Coroutine[Any, Any, object] | None:
         """Run the pre-task hook and the task; return the task's coroutine, if it is one."""

@@ -60,8 +60,7 @@ class JobRunner:
 
     def run_one(self, claim: Claim) -> Outcome | None:
         """Run one job, and return its outcome unless the batch has it already."""
-        # By position: names would be passed as a dictionary, for each job.
-        execution = Execution(claim, self.stop, self.settle, self.deadlines)
+        execution = self.execution(claim)
         return self.run_atomically(execution) if execution.spec.atomic else execution.run()
 
     def execution(self, claim: Claim) -> Execution:
