@@ -20,7 +20,7 @@ from pytest_django import Settings
 
 from django_dbq import dispatcher as dispatcher_module
 from django_dbq.backends import LostJobs, Wanted, backend_for
-from django_dbq.batch import LARGEST_BATCH, TARGET_SECONDS, BatchSize
+from django_dbq.batch import LARGEST_BATCH, TARGET_SECONDS, Batch, BatchSize
 from django_dbq.claims import Claim, Outcome
 from django_dbq.clock import elapsed
 from django_dbq.dispatcher import PROMOTE_INTERVAL
@@ -279,6 +279,27 @@ class TestBatches:
             while held := worker.batch.start(wait=False):
                 worker.batch.end(Execution(held).run())
         assert sizes == [0, 1, 2, 2]
+
+    def test_are_looked_through_only_while_a_claim_may_be_lost(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Not in each turn: it takes the longer the more is held."""
+        Job.objects.bulk_enqueue(Job(name="noop") for _ in range(5))
+        worker = Worker(queues=["default"], using="default", limits=Limits(rate=0))
+        looks: list[Batch] = []
+        held = Batch._held
+        monkeypatch.setattr(Batch, "_held", lambda batch: looks.append(batch) or held(batch))
+        worker.dispatcher.turn()
+        worker.dispatcher.turn()
+        assert worker.batch.unstarted
+        assert looks == []
+        worker.dispatcher._doubt(seconds=10)
+        looks.clear()
+        worker.dispatcher.turn()
+        assert looks
+        looks.clear()
+        worker.dispatcher.turn()  # not due again yet
+        assert looks == []
 
     def test_what_a_slow_task_keeps_waiting_is_handed_back_as_it_was(
         self, events: list[str], tmp_path: Path
