@@ -1,7 +1,8 @@
 """``python -m benchmarks``: what django-dbq does, side by side with others, in one run.
 
 On each database, rounds in which the contenders take turns; quoted are the medians of the ratios
-to one of them in the same round. ``make bench`` runs it; ``make bench-peers`` adds the peers.
+to one of them in the same round. ``make bench`` runs it with a quarter of the jobs;
+``make bench-peers`` with all of them, and the peers.
 """
 
 import argparse
@@ -48,6 +49,7 @@ def run(options: argparse.Namespace) -> Results:
         machine=f"{interpreter()}, Django {version('Django')},"
         f" {os.cpu_count()} cores, {options.rounds} rounds,"
         " and twice as many of the first drains on PostgreSQL"
+        + (f", {options.part:g} of the usual jobs" if options.part != 1 else "")
     )
     for database in options.databases:
         try:
