@@ -37,10 +37,10 @@ check: $(VENV)/.development ## lint, format and types, without changing anything
 	DJANGO_SETTINGS_MODULE=examples.settings $(BIN)/mypy examples
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: $(VENV)/.development mysqlclient ## measure a quarter, side by side with a bare loop (some 10 minutes)
+bench: $(VENV)/.development mysqlclient ## measure with a quarter of the jobs, side by side with a bare loop (some 10 minutes)
 	@$(BIN)/python -m benchmarks --part 0.25 $(ARGS)
 
-bench-peers: $(VENV)/.development mysqlclient ## measure it whole, and other queues beside it (some 25 minutes)
+bench-peers: $(VENV)/.development mysqlclient ## measure with all of the jobs, and other queues beside it (some 25 minutes)
 	@$(BIN)/python -m benchmarks --peers $(ARGS)
 
 format: $(VENV)/.development ## put the code in its format

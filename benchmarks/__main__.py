@@ -40,7 +40,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--publish", action="store_true", help="bring the files that the README shows up to date"
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.publish and options.part != 1:
+        parser.error("--publish is for all of the jobs: leave --part out, or use make bench-peers")
+    return options
 
 
 def run(options: argparse.Namespace) -> Results:

@@ -1,6 +1,7 @@
 """``python -m benchmarks.claims``: what a claim of 100 takes, by what else is in the table.
 
-And ``queue_depth`` and ``delete_old_jobs``, where a million finished jobs are in it. On PostgreSQL.
+And ``queue_depth``, ``delete_old_jobs`` and the rescue, where a million finished jobs are in it. On
+PostgreSQL.
 """
 
 import json
@@ -24,6 +25,7 @@ SMALL, LARGE, DUE, RUN = 10_000, 1_000_000, 300_000, 500_000
 ROUNDS, CLAIMS = 5, 18
 #: The table that the others are compared to.
 BASELINE = "10,000 waiting"
+FINISHED = "and 1,000,000 finished"
 AFTER_VACUUM = "after 500,000 jobs were run, and autovacuum"
 #: Seconds that autovacuum gets to come by: it looks once a minute.
 PATIENCE = 200
@@ -32,7 +34,7 @@ PATIENCE = 200
 _INSERT = """
 INSERT INTO django_dbq_job (id, created, modified, name, state, next_task, workspace, queue_name,
                             priority, run_after, parked)
-SELECT uuidv7(), now() - interval '1 day' + n * interval '1 microsecond', now(), 'plain',
+SELECT uuidv7(), now() - %s::interval + n * interval '1 microsecond', now(), 'plain',
        %s, 'benchmarks.plain.noop', '{}', 'default', %s, now() + %s, now() + %s
   FROM generate_series(1, %s) AS n
 """
@@ -45,7 +47,7 @@ SELECT last_autovacuum > now() - %s * interval '1 second'
 TABLES: dict[str, dict[str, Any]] = {
     "100,000 waiting": {"count": 90_000},
     "1,000,000 waiting": {"count": LARGE - SMALL},
-    "and 1,000,000 finished": {"count": LARGE, "state": "COMPLETE"},
+    FINISHED: {"count": LARGE, "state": "COMPLETE"},
     "and 1,000,000 of higher priority for later": {"count": LARGE, "priority": 5, "later": "1 day"},
     "and 300,000 of those due at once": {"count": DUE, "priority": 5, "later": "-1 second"},
 }
@@ -57,10 +59,11 @@ def fill(
     state: str = "NEW",
     priority: int = 0,
     later: str | None = None,
+    age: str = "1 day",
     using: str = "default",
 ) -> None:
     """Insert that many rows."""
-    _execute(_INSERT, [state, priority, later, later, count], using=using)
+    _execute(_INSERT, [age, state, priority, later, later, count], using=using)
 
 
 def claim_time(using: str) -> float:
@@ -95,17 +98,19 @@ def claims() -> dict[str, list[float]]:
         worker = ["-m", "django", "worker", "--burst", "--rate_limit", "0"]
         subprocess.run([sys.executable, *worker], check=True, stdout=subprocess.DEVNULL)
         fill(SMALL)
-        after_run = take_turns({"after 500,000 jobs were run, at once": "default"})
+        after_run = take_turns({"after 500,000 jobs were run, at once": "default"}, claim_time)
         while not _execute(_VACUUMED, [time.monotonic() - begin])[0][0]:
             if time.monotonic() - begin > PATIENCE:
                 raise TimeoutError("autovacuum does not come")
             time.sleep(1)
         fill(SMALL)
         tables[AFTER_VACUUM] = "default"
-        return take_turns(tables) | after_run
+        return take_turns(tables, claim_time) | after_run
 
 
-def take_turns(tables: Mapping[str, str]) -> dict[str, list[float]]:
+def take_turns(
+    tables: Mapping[str, str], measure: Callable[[str], float]
+) -> dict[str, list[float]]:
     """Return the milliseconds of each round, by table; ``tables`` has their databases."""
     from django_dbq.backends import backend_for
 
@@ -117,7 +122,7 @@ def take_turns(tables: Mapping[str, str]) -> dict[str, list[float]]:
         names = deque(tables)
         names.rotate(-number)
         for name in names:
-            times[name].append(claim_time(tables[name]))
+            times[name].append(measure(tables[name]))
     for using in tables.values():
         connections[using].close()  # whose plans the claims alone are to have
     return times
@@ -141,43 +146,62 @@ def filled(name: str, **filling: Any) -> Iterator[str]:
 
 
 def upkeep() -> dict[str, dict[str, list[float]]]:
-    """Return the milliseconds of the commands, with and without a million finished jobs."""
-    million = {"count": LARGE, "state": "COMPLETE"}
-    tables: dict[str, dict[str, Any] | None] = {BASELINE: None, "and 1,000,000 finished": million}
-    commands = {
-        "queue_depth, 10,000 waiting": _depth_times,
-        "delete_old_jobs, 10,000 old": _deletion_times,
-    }
-    return {
-        name: {table: _with_table(filling, command) for table, filling in tables.items()}
-        for name, command in commands.items()
-    }
+    """Return the milliseconds of what else a table is looked after with, by table, in turns too."""
+    with ExitStack() as stack:
+        tables = {
+            BASELINE: stack.enter_context(filled("upkeep_0")),
+            FINISHED: stack.enter_context(filled("upkeep_1", **TABLES[FINISHED])),
+        }
+        return {name: take_turns(tables, measure) for name, measure in UPKEEP.items()}
 
 
-def _with_table(filling: dict[str, Any] | None, measure: Callable[[], list[float]]) -> list[float]:
-    _execute("TRUNCATE django_dbq_job")
-    fill(SMALL)
-    if filling:
-        fill(**filling)
-    _execute("VACUUM ANALYZE django_dbq_job")
-    return measure()
+def depth_time(using: str) -> float:
+    """Return the milliseconds of a ``queue_depth``."""
+    return _command_time("queue_depth", using)
 
 
-def _depth_times() -> list[float]:
-    return [_command_time("queue_depth", "default") for _ in range(ROUNDS)]
+def deletion_time(using: str) -> float:
+    """Return the milliseconds of a ``delete_old_jobs`` that finds 10,000."""
+    fill(SMALL, state="COMPLETE", age="9 days", using=using)
+    return _command_time("delete_old_jobs", using, "--hours", "100")
 
 
-def _deletion_times() -> list[float]:
-    _execute(
-        "UPDATE django_dbq_job SET state = 'COMPLETE', created = created - interval '9 days'"
-        " WHERE state = 'NEW'"
-    )
-    return [_command_time("delete_old_jobs", "--hours", "100")]
+def rescue_time(using: str) -> float:
+    """Return the milliseconds of the rescue of 100 jobs, all that a lost worker has."""
+    from django_dbq.backends import LostJobs, Wanted, backend_for
+    from django_dbq.models import Worker
 
-
-def _command_time(*words: str) -> float:
+    backend = backend_for(using)
+    worker = uuid.uuid4()
+    claims = list(backend.claim(Wanted(["default"], ["plain"], 100, worker)))
+    since = claims[0].started
+    lost = Worker.objects.using(using).create(
+        id=worker, host="lost", pid=1, queues=["default"], version="",
+        started=since, last_seen=since, held_since=since, lease=1,
+    )  # fmt: skip
     begin = time.perf_counter()
-    call_command(*words, stdout=StringIO())
+    rescued = LostJobs(backend).rescue(lost)
+    milliseconds = _since(begin)
+    assert rescued == 100
+    lost.delete()
+    return milliseconds
+
+
+#: What is measured among finished jobs, besides claims.
+UPKEEP: dict[str, Callable[[str], float]] = {
+    "queue_depth, 10,000 waiting": depth_time,
+    "delete_old_jobs, 10,000 old": deletion_time,
+    "rescue of 100 jobs": rescue_time,
+}
+
+
+def _command_time(name: str, using: str, *words: str) -> float:
+    begin = time.perf_counter()
+    call_command(name, *words, "--database", using, stdout=StringIO())
+    return _since(begin)
+
+
+def _since(begin: float) -> float:
     return round((time.perf_counter() - begin) * 1000, 2)
 
 

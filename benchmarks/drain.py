@@ -4,6 +4,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -81,9 +82,12 @@ def drain(contender: Contender, *, jobs: int, processes: int, url: str) -> float
             _wait(lambda: int(contender.run("left", environment=environment)) == 0, workers)
         finally:
             _end(workers)
-        notes = record.read_text().split()
-        if len(notes) != jobs * contender.starts or len(set(notes)) != jobs:
-            raise Unaccounted(f"{contender.name}: {jobs} jobs, {len(notes)} starts")
+        starts = Counter(record.read_text().split())
+        if len(starts) != jobs or set(starts.values()) != {contender.starts}:
+            raise Unaccounted(
+                f"{contender.name}: {jobs} jobs, {starts.total()} starts of {len(starts)}, from"
+                f" {min(starts.values())} to {max(starts.values())} of one"
+            )
         return (jobs * contender.starts - already) / seconds
 
 

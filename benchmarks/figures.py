@@ -4,9 +4,10 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.claims import AFTER_VACUUM, TABLES
+from benchmarks.claims import AFTER_VACUUM, FINISHED, TABLES, UPKEEP
 from benchmarks.claims import BASELINE as SMALL_TABLE
 from benchmarks.contenders import BARE, CHANGING, LIKE_TYPED, PLAIN, THREE, TYPED, WAITING
+from benchmarks.latency import LATER
 from benchmarks.measure import CLAIM, MEMORY, ONE, PEERS, PICKUP, SETUP, TWO, WAITS
 from benchmarks.peers.environments import ON_REDIS
 from benchmarks.peers.environments import PEERS as NAMES
@@ -66,11 +67,15 @@ def least_to_peers(names: Sequence[str]) -> Measured:
     return measured
 
 
-def largest(measurement: str, names: Sequence[str], other: str) -> Measured:
-    """Return the largest ratio of several to one, on PostgreSQL."""
+def largest(measurements: Sequence[str], names: Sequence[str], other: str) -> Measured:
+    """Return the largest ratio of several to one, of some measurements on PostgreSQL."""
 
     def measured(results: Results) -> float | None:
-        each = (ratio("postgresql", measurement, name, other)(results) for name in names)
+        each = (
+            ratio("postgresql", measurement, name, other)(results)
+            for measurement in measurements
+            for name in names
+        )
         return max((found for found in each if found is not None), default=None)
 
     return measured
@@ -87,6 +92,7 @@ def memory(results: Results, *, compare_to_first: bool) -> float | None:
 
 
 _PG = "postgresql"
+TITLES = [("PostgreSQL", _PG), ("SQLite", "sqlite"), ("MariaDB", "mariadb")]
 FIGURES = [
     Figure(
         text="PostgreSQL, one process: plain to the bare loop",
@@ -104,11 +110,7 @@ FIGURES = [
             wanted=0.85,
             measured=ratio(database, ONE, TYPED.name, LIKE_TYPED.name),
         )
-        for title, database in (
-            ("PostgreSQL", _PG),
-            ("SQLite", "sqlite"),
-            ("MariaDB", "mariadb"),
-        )
+        for title, database in TITLES
     ),
     Figure(
         text="typed to plain on PostgreSQL, whose workspace is empty",
@@ -145,6 +147,15 @@ FIGURES = [
             ("MariaDB", "mariadb", "p50", 60),
         )
     ),
+    *(
+        Figure(
+            text=f"start of a job for later on {title}, p99 from its time, ms",
+            wanted=50,
+            at_least=False,
+            measured=value(database, PICKUP, LATER),
+        )
+        for title, database in TITLES
+    ),
     Figure(
         text="SQLite: plain to the bare loop",
         wanted=0.4,
@@ -159,13 +170,20 @@ FIGURES = [
         text="claim of 100 with the worst of the large tables, to 10,000 rows",
         wanted=2,
         at_least=False,
-        measured=largest(CLAIM, list(TABLES), SMALL_TABLE),
+        measured=largest([CLAIM], list(TABLES), SMALL_TABLE),
     ),
     Figure(
         text="claim of 100 after half a million jobs and autovacuum, to 10,000 rows",
         wanted=3,
         at_least=False,
-        measured=largest(CLAIM, [AFTER_VACUUM], SMALL_TABLE),
+        measured=largest([CLAIM], [AFTER_VACUUM], SMALL_TABLE),
+    ),
+    Figure(
+        text="the worst of `queue_depth`, `delete_old_jobs` and the rescue among a million finished"
+        " jobs, to 10,000 rows",
+        wanted=2,
+        at_least=False,
+        measured=largest(list(UPKEEP), [FINISHED], SMALL_TABLE),
     ),
     Figure(
         text="tasks of 50 ms with `--concurrency 20`, per second",

@@ -1,10 +1,12 @@
 """``python -m benchmarks.latency``: how long a new job waits for an idle worker.
 
 From the commit of the new row, as its creator hears of it, to the first line of the task, by one
-clock; and from just before ``Job.objects.create``, so that the INSERT and its commit are in it.
+clock; and from just before ``Job.objects.create``, so that the INSERT and its commit are in it. Of
+jobs for later, from the time for which they are.
 """
 
 import json
+import math
 import os
 import random
 import statistics
@@ -12,14 +14,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import django
 from django.core.management import call_command
 from django.db.models.signals import post_save
 
+#: The times of jobs for later, which have a limit of their own.
+LATER = "p99, of a job for later, from its time"
 #: Seconds between two jobs, at random: some come while the worker still looks often, others not.
 PAUSES = (0.05, 0.6)
+#: Seconds between the times of two jobs for later, at random too.
+DISTANCES = (0.05, 0.35)
 
 
 def main(count: int) -> None:
@@ -53,17 +60,26 @@ def main(count: int) -> None:
                 time.sleep(chance.uniform(*PAUSES))
                 now = time.time_ns()
                 asked[Job.objects.create(name="stamp").id.hex] = now
-            time.sleep(1)
+            due: dict[str, int] = {}
+            later = datetime.now(UTC) + timedelta(seconds=1)
+            for _ in range(count):
+                later += timedelta(seconds=chance.uniform(*DISTANCES))
+                job = Job.objects.create(name="stamp", run_after=later)
+                due[job.id.hex] = round(later.timestamp() * 1e9)
+            time.sleep((later - datetime.now(UTC)).total_seconds() + 1)
         finally:
             worker.terminate()
             worker.wait()
         started = {line.split()[0]: int(line.split()[1]) for line in record.open()}
-        waits = _waits(committed, started)
+        waits = _waits({job: committed[job] for job in asked}, started)
+        late = _waits(due, started)
         answer = {
             "p50": statistics.median(waits),
-            "p99": waits[min(len(waits) - 1, round(0.99 * len(waits)))],
+            "p99": _p99(waits),
             "max": waits[-1],
             "p50, with create itself": statistics.median(_waits(asked, started)),
+            "p50, of a job for later, from its time": statistics.median(late),
+            LATER: _p99(late),
         }
         print(json.dumps({name: round(value, 2) for name, value in answer.items()}))
 
@@ -71,6 +87,11 @@ def main(count: int) -> None:
 def _waits(since: dict[str, int], started: dict[str, int]) -> list[float]:
     """Return how many milliseconds passed until each job started, sorted."""
     return sorted((started[job] - begin) / 1e6 for job, begin in since.items())
+
+
+def _p99(waits: list[float]) -> float:
+    """Return the least of them that 99% do not exceed."""
+    return waits[math.ceil(0.99 * len(waits)) - 1]
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ SETUP = "a bare process"
 #: What is drained, by whom, and with how many processes, each of which has its part of the starts.
 _DRAINS: Sequence[tuple[str, Sequence[Contender], int]] = [
     (ONE, [BARE, PLAIN, LIKE_TYPED, TYPED, THREE, CHANGING], 1),
-    (TWO, [BARE, PLAIN], 2),
+    (TWO, [BARE, PLAIN, TYPED], 2),
     (WAITS, [WAITING], 1),
 ]
 #: How many times the usual rounds a drain has, where most is asked of it.
@@ -66,7 +66,7 @@ def measure(database: str, url: str, effort: Effort, peers: Sequence[Contender])
     series += picked_up(database, url, effort)
     if database == "postgresql":
         series += grown(database, url)
-        series += remembered(database, url, effort)
+        series += remembered(database, url)
     return series
 
 
@@ -120,22 +120,22 @@ def enqueued(database: str, url: str, effort: Effort) -> list[Series]:
 
 
 def picked_up(database: str, url: str, effort: Effort) -> list[Series]:
-    """Return the times from the commit of a job, and from its creation, to its start."""
+    """Return the times from a job's commit, from its creation, or when it is due, to its start."""
     answer = ask("latency", effort.of(100), url=url)
     return _single(database, PICKUP, answer, unit="ms")
 
 
 def grown(database: str, url: str) -> list[Series]:
-    """Return what claims and commands take, by the size of the table."""
+    """Return what claims, commands and the rescue take, by the size of the table."""
     series: list[Series] = []
     for measurement, times in ask("claims", url=url).items():
         series += _single(database, measurement, times, unit="ms", baseline=SMALL_TABLE)
     return series
 
 
-def remembered(database: str, url: str, effort: Effort) -> list[Series]:
+def remembered(database: str, url: str) -> list[Series]:
     """Return how much memory a worker has, by how many jobs it has run."""
-    answer = ask("memory", effort.of(50_000), 4, url=url)
+    answer = ask("memory", 50_000, 4, url=url)
     return _single(database, MEMORY, answer, unit="MB", baseline=SETUP)
 
 

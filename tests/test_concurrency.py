@@ -152,7 +152,8 @@ class TestProcesses:
         wait_for(lambda: len(set(holders(record))) == 2)
         killed = holders(record)[0]
         os.kill(killed, signal.SIGKILL)
-        wait_for(lambda: len(set(holders(record))) == 3)
+        # At once: by the heartbeat they would be rescued after 40 seconds.
+        wait_for(lambda: len(set(holders(record))) == 3, timeout=20)
         gate.touch()
         wait_for(lambda: states() == {"COMPLETE": 2})
         assert sorted(Job.objects.values_list("losses", flat=True)) == [0, 1]
@@ -259,6 +260,18 @@ def is_alive(pid: int) -> bool:
     return False
 
 
+class TestLimits:
+    def test_a_worker_ends_after_so_many_jobs(self, worker_process: StartWorker) -> None:
+        Job.objects.bulk_enqueue(Job(name="noop") for _ in range(5))
+        assert worker_process("--rate_limit", "0", "--max-jobs", "3").wait() == 0
+        assert states() == {"COMPLETE": 3, "NEW": 2}
+
+    def test_and_after_so_much_time(self, worker_process: StartWorker) -> None:
+        Job.objects.create(name="noop")
+        assert worker_process("--rate_limit", "0", "--max-seconds", "2").wait() == 0
+        assert states() == {"COMPLETE": 1}
+
+
 class TestFairness:
     def test_slow_tasks_are_never_hoarded(
         self, worker_process: StartWorker, record: Path, gate: Path
@@ -273,6 +286,19 @@ class TestFairness:
         assert set(holders(record)) == {worker.pid for worker in workers}
         gate.touch()
         wait_for(lambda: states() == {"COMPLETE": 8})
+
+    def test_quick_tasks_do_not_wait_for_a_slow_one_among_them(
+        self, worker_process: StartWorker, record: Path, gate: Path
+    ) -> None:
+        """What its worker had claimed with it is handed back, for the other."""
+        for _ in range(2):
+            worker_process("--rate_limit", "0")
+        Job.objects.bulk_enqueue(Job(name="nap") for _ in range(500))
+        hold(1, gate)
+        Job.objects.bulk_enqueue(Job(name="nap") for _ in range(500))
+        wait_for(lambda: states() == {"PROCESSING": 1, "COMPLETE": 1000})
+        gate.touch()
+        wait_for(lambda: states() == {"COMPLETE": 1001})
 
     def test_a_higher_priority_does_not_wait_for_a_backlog(
         self, worker_process: StartWorker, record: Path

@@ -15,19 +15,17 @@ class NoConnections(dict[str, SimpleNamespace]):
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     asked: list[str] = []
-
-    def claim_time(using: str) -> float:
-        asked.append(using)
-        return float(len(asked))
-
-    monkeypatch.setattr(claims, "claim_time", claim_time)
     monkeypatch.setattr(claims, "connections", NoConnections())
     monkeypatch.setattr("django_dbq.backends.backend_for", lambda _: SimpleNamespace(open=list))
     return asked
 
 
 def test_each_round_has_all_tables_and_another_first(asked: list[str]) -> None:
-    times = claims.take_turns({"small": "a", "large": "b", "largest": "c"})
+    def measure(using: str) -> float:
+        asked.append(using)
+        return float(len(asked))
+
+    times = claims.take_turns({"small": "a", "large": "b", "largest": "c"}, measure)
     rounds = [asked[begin : begin + 3] for begin in range(0, len(asked), 3)]
     assert rounds == [list("abc"), list("bca"), list("cab"), list("abc"), list("bca")]
     assert {name: len(values) for name, values in times.items()} == {

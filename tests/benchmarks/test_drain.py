@@ -11,6 +11,7 @@ from django.db import connection
 from benchmarks.bare import DEADLOCK, OnMariaDB
 from benchmarks.contenders import BARE, CHANGING, PLAIN, THREE, TYPED, Contender
 from benchmarks.drain import Unaccounted, drain, drains
+from benchmarks.latency import LATER
 from benchmarks.measure import ask
 from django_dbq.models import Job
 
@@ -77,7 +78,7 @@ def test_those_that_take_turns_are_compared_to_the_first(url: str) -> None:
 
 def test_a_start_too_many_is_noticed(url: str) -> None:
     twice = Contender(name="twice", command=PLAIN.command, kind="three")
-    with pytest.raises(Unaccounted, match="twice: 10 jobs, 30 starts"):
+    with pytest.raises(Unaccounted, match="twice: 10 jobs, 30 starts of 10, from 3 to 3 of one"):
         drain(twice, jobs=10, processes=1, url=url)
 
 
@@ -89,5 +90,6 @@ def test_creating_jobs_is_measured_by_round(url: str) -> None:
 
 def test_the_wait_for_an_idle_worker_is_measured(url: str) -> None:
     answer = ask("latency", 3, url=url)
+    assert 0 < answer["p50, of a job for later, from its time"] <= answer[LATER]
     assert 0 < answer["p50"] <= answer["p99"] <= answer["max"]
     assert answer["p50"] < answer["p50, with create itself"]

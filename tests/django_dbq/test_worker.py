@@ -288,7 +288,12 @@ class TestBatches:
         worker = Worker(queues=["default"], using="default", limits=Limits(rate=0))
         looks: list[Batch] = []
         held = Batch._held
-        monkeypatch.setattr(Batch, "_held", lambda batch: looks.append(batch) or held(batch))
+
+        def look(batch: Batch) -> list[Claim]:
+            looks.append(batch)
+            return held(batch)
+
+        monkeypatch.setattr(Batch, "_held", look)
         worker.dispatcher.turn()
         worker.dispatcher.turn()
         assert worker.batch.unstarted
