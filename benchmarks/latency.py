@@ -60,13 +60,8 @@ def main(count: int) -> None:
                 time.sleep(chance.uniform(*PAUSES))
                 now = time.time_ns()
                 asked[Job.objects.create(name="stamp").id.hex] = now
-            due: dict[str, int] = {}
-            later = datetime.now(UTC) + timedelta(seconds=1)
-            for _ in range(count):
-                later += timedelta(seconds=chance.uniform(*DISTANCES))
-                job = Job.objects.create(name="stamp", run_after=later)
-                due[job.id.hex] = round(later.timestamp() * 1e9)
-            time.sleep((later - datetime.now(UTC)).total_seconds() + 1)
+            due = _create_for_later(count, chance)
+            time.sleep(max(0, max(due.values()) - time.time_ns()) / 1e9 + 1)
         finally:
             worker.terminate()
             worker.wait()
@@ -82,6 +77,19 @@ def main(count: int) -> None:
             LATER: _p99(late),
         }
         print(json.dumps({name: round(value, 2) for name, value in answer.items()}))
+
+
+def _create_for_later(count: int, chance: random.Random) -> dict[str, int]:
+    """Create that many jobs for times from a second on; return those in nanoseconds, by job."""
+    from django_dbq.models import Job
+
+    due: dict[str, int] = {}
+    later = datetime.now(UTC) + timedelta(seconds=1)
+    for _ in range(count):
+        later += timedelta(seconds=chance.uniform(*DISTANCES))
+        job = Job.objects.create(name="stamp", run_after=later)
+        due[job.id.hex] = round(later.timestamp() * 1e9)
+    return due
 
 
 def _waits(since: dict[str, int], started: dict[str, int]) -> list[float]:
