@@ -102,6 +102,8 @@ class Supervisor:
         _close_connections()
         # A signal between the fork and the note of the child would be passed on to all others.
         with self._signals_held_back():
+            if self.requests:  # since the last look: those who were there have been told
+                return
             pid = os.fork()
             if pid == 0:
                 self._be_worker(worker_id, deadlines)

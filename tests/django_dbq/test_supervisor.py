@@ -77,6 +77,25 @@ def test_a_signal_while_a_child_is_reaped_is_not_sent_to_it(
     assert pids[0] not in sent
 
 
+def test_no_child_is_started_by_one_that_was_just_asked_to_stop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody would tell it, and the supervisor would wait for its end for ever."""
+    forks: list[int] = []
+    fork = os.fork
+
+    def noted_fork() -> int:
+        forks.append(1)
+        return fork()
+
+    monkeypatch.setattr(os, "fork", noted_fork)
+    monkeypatch.setattr(
+        "django_dbq.supervisor._close_connections", lambda: signal.raise_signal(signal.SIGTERM)
+    )
+    assert supervisor().run() == 0
+    assert forks == []
+
+
 def test_a_child_that_is_gone_is_no_error() -> None:
     own = supervisor(1)
     own._start()
