@@ -258,8 +258,6 @@ class Dispatcher:
         """Write what has ended and claim what there is room for; return whether that was any."""
         now = self.clock()
         self._promising |= now >= self._next_look
-        if self._promising and now >= self._next_promotion:
-            self._promote(now)
         room = self._room()
         if room < 1 and self._may_write_later(now):
             return False
@@ -270,7 +268,9 @@ class Dispatcher:
             return False
         # After the look at the lease, without which there is no room.
         asked = self.clock()
-        wanted = Wanted(self.queues, self.known.names(), room, self.worker)
+        if promoting := now >= self._next_promotion:
+            self._next_promotion = now + PROMOTE_INTERVAL
+        wanted = Wanted(self.queues, self.known.names(), room, self.worker, promoting)
         claimed = self.outcomes.exchange(wanted, meanwhile=self.intake.take_in_meanwhile)
         is_kept = self.intake.bring(claimed, asked=asked)
         self._promising = len(claimed) == room or not is_kept

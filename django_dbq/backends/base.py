@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
@@ -34,13 +35,15 @@ PROMOTED_AT_ONCE = 1000
 class Wanted(NamedTuple):
     """What a worker asks for: up to ``limit`` jobs of these queues, the first queue first.
 
-    ``names``: the jobs that the worker's code knows; others are left alone.
+    ``names``: the jobs that the worker's code knows; others are left alone. ``promoting``: whether
+    parked jobs that are due are promoted before, as by ``promote``.
     """
 
     queues: Sequence[str]
     names: Sequence[str]
     limit: int
     worker: uuid.UUID
+    promoting: bool = False
 
 
 class Backend:
@@ -88,10 +91,15 @@ class Backend:
         The queues are emptied in the order given; within one, the higher priority goes first, then
         the older job.
         """
+        # One commit in place of two: each waits for the disk, and the job that is due for both.
+        together = transaction.atomic(using=self.using) if wanted.promoting else nullcontext()
         claimed: list[Claim] = []
-        for queue in wanted.queues:
-            if (limit := wanted.limit - len(claimed)) > 0:
-                claimed += self._claim_queue(queue, wanted._replace(limit=limit))
+        with together:
+            if wanted.promoting:
+                self.promote()
+            for queue in wanted.queues:
+                if (limit := wanted.limit - len(claimed)) > 0:
+                    claimed += self._claim_queue(queue, wanted._replace(limit=limit))
         return claimed
 
     def _claim_queue(self, queue: str, wanted: Wanted) -> list[Claim]:

@@ -49,6 +49,9 @@ class PostgreSQLBackend(Backend):
             if psycopg is not None:
                 self.connection.connection.prepare_threshold = 0
 
+    def claim(self, wanted: Wanted) -> list[Claim]:
+        return super().claim(self._promoted(wanted))
+
     def _claim_queue(self, queue: str, wanted: Wanted) -> list[Claim]:
         token = uuid.uuid4()
         found = self._execute([statements.claim(queue, wanted, token)])
@@ -72,6 +75,7 @@ class PostgreSQLBackend(Backend):
         from the driver when somebody looks at them.
         """
         token = uuid.uuid4()
+        wanted = self._promoted(wanted)
         queue, *others = wanted.queues
         ended, finish, going_on, go_on = statements.exchange(outcomes, wanted, token)
         room = wanted._replace(limit=wanted.limit - len(going_on))
@@ -97,6 +101,13 @@ class PostgreSQLBackend(Backend):
             rest = wanted._replace(queues=others, limit=wanted.limit - len(claimed))
             return late, [*claimed, *self.claim(rest)]
         return late, claimed
+
+    def _promoted(self, wanted: Wanted) -> Wanted:
+        """Promote, if it is wanted: by itself, for a transaction would take more round trips."""
+        if not wanted.promoting:
+            return wanted
+        self.promote()
+        return wanted._replace(promoting=False)
 
     def promote(self) -> float | None:
         [(promoted, seconds)] = self._rows(self._execute([statements.promote()]))

@@ -4,6 +4,7 @@ import itertools
 import threading
 import uuid
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,8 +13,9 @@ from django.db import connection
 from django.utils import timezone
 from pytest_django import Settings
 
-from django_dbq.backends import Backend, backend_for
+from django_dbq.backends import Backend, Wanted, backend_for
 from django_dbq.backends.base import PROMOTED_AT_ONCE
+from django_dbq.claims import Claim
 from django_dbq.models import Job
 from tests.django_dbq.backends.test_backends import claim, complete, in_threads
 
@@ -144,6 +146,47 @@ class TestPromote:
         assert backend.promote() == 0
         assert Job.objects.filter(claimable=False).count() == 0
         assert backend.promote() is None
+
+
+class TestClaimThatPromotes:
+    """In a transaction of its own, behind which a job for later waits for one commit alone."""
+
+    @pytest.fixture
+    def wanted(self) -> Wanted:
+        return Wanted(["mail", "default"], ["noop"], 3, uuid.uuid4(), promoting=True)
+
+    @pytest.mark.parametrize("how", ["claim", "exchange"])
+    def test_finds_what_has_become_due(self, backend: Backend, wanted: Wanted, how: str) -> None:
+        Job.objects.create(name="noop")
+        [(_, held)] = claim(backend)
+        [due], [later] = park(due=-HOUR), park(due=HOUR)
+        if how == "claim":
+            claimed: Sequence[Claim] = backend.claim(wanted)
+        else:
+            late, claimed = backend.exchange([complete(held)], wanted)
+            assert late == []
+        assert [each.job_id for each in claimed] == [due.pk]
+        assert parked(later) == later.run_after
+
+    def test_takes_no_more_than_it_wants(self, backend: Backend, wanted: Wanted) -> None:
+        park(5, due=-HOUR)
+        assert len(backend.claim(wanted)) == 3
+        assert Job.objects.filter(claimable=True).count() == 2
+
+    @pytest.mark.skipif("connection.vendor == 'postgresql'", reason="there it is two transactions")
+    @pytest.mark.django_db(transaction=True)
+    def test_is_one_transaction(
+        self, backend: Backend, wanted: Wanted, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object) -> list[Claim]:
+            assert parked(due) is None
+            raise InterruptedError
+
+        [due] = park(due=-HOUR)
+        monkeypatch.setattr(type(backend), "_claim_queue", fail)
+        with pytest.raises(InterruptedError):
+            backend.claim(wanted)
+        assert parked(due) == due.run_after
 
 
 class TestChangedMeanwhile:

@@ -413,6 +413,7 @@ class TestWakeUps:
         dispatcher, calls, told = worker.dispatcher, list[str](), [True]
 
         def claim(wanted: Wanted) -> list[Claim]:
+            calls.extend(["promote"] * wanted.promoting)
             calls.append("claim")
             return []
 
