@@ -15,7 +15,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django_dbq.backends.arrays import psycopg
 from django_dbq.backends.postgresql import leads_to_server
 from django_dbq.bell import Bell
-from django_dbq.notices import CHANNEL, NOTICE_INTERVAL
+from django_dbq.notices import CHANNEL, NOTICE_INTERVAL, queues_of
 
 logger = logging.getLogger(__name__)
 
@@ -145,8 +145,8 @@ class NotifiedWakeUp(WakeUp):
     def _hear_notice(self, notice: Any) -> None:
         self._hear(notice.payload)
 
-    def _hear(self, queue: str) -> None:
-        if queue in self.queues:
+    def _hear(self, notice: str) -> None:
+        if not queues_of(notice).isdisjoint(self.queues):
             self._heard = True
             self._told = self.clock()
 

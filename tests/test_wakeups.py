@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -21,7 +21,7 @@ from django.utils import timezone
 from django_dbq.limits import Limits
 from django_dbq.models import Job
 from django_dbq.models import Worker as Row
-from django_dbq.notices import CHANNEL
+from django_dbq.notices import CHANNEL, Notices, notice_of
 from django_dbq.wakeup import NotifiedWakeUp, WakeUp
 from django_dbq.worker import Worker
 from tests.conftest import WorkerProcess, wait_for
@@ -56,7 +56,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr(WakeUp, "pause", pause)
     monkeypatch.setattr(NotifiedWakeUp, "pause", pause)
     # What earlier tests told of keeps this one's first notice from being sent.
-    monkeypatch.setattr("django_dbq.notices._last", {})
+    monkeypatch.setattr("django_dbq.notices._notices", defaultdict(Notices))
     return looks
 
 
@@ -104,7 +104,7 @@ def wait_for_complete(number: int) -> None:
 
 def notify(queue: str) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, queue])
+        cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, notice_of([queue])])
 
 
 @told_only
@@ -171,7 +171,7 @@ def test_a_worker_process_that_hardly_ever_looks_is_told(
     )
     worker.wait_for_output("Starting job worker")
     for number in range(1, 4):
-        monkeypatch.setattr("django_dbq.notices._last", {})
+        monkeypatch.setattr("django_dbq.notices._notices", defaultdict(Notices))
         Job.objects.create(name="noop")
         wait_for_complete(number)
         time.sleep(0.5)  # until it has found nothing else, and waits

@@ -1,5 +1,7 @@
 """What PostgreSQL is told of new jobs, and when; and that no job depends on it."""
 
+import json
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -8,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from django_dbq import notices
 from django_dbq.models import Job
-from django_dbq.notices import CHANNEL, NOTICE_INTERVAL
+from django_dbq.notices import CHANNEL, NOTICE_INTERVAL, NOTICES_AT_ONCE, Notices
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -21,8 +23,11 @@ Told = Callable[[], list[str]]
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
-    """Listen as a worker does; each call returns the queues that it was told of since the last."""
-    monkeypatch.setattr(notices, "_last", {})  # as in a new process
+    """Listen as a worker does; each call returns the queues that it was told of since the last.
+
+    Those of one notice are joined by a plus sign.
+    """
+    monkeypatch.setattr(notices, "_notices", defaultdict(Notices))  # as in a new process
     heard: list[str] = []
     listener = connection.copy()
     listener.ensure_connection()
@@ -34,7 +39,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
             cursor.execute("SELECT pg_notify(%s, 'that is all')", [CHANNEL])
             while "that is all" not in heard:
                 cursor.execute("SELECT 1")
-        queues = heard[:-1]
+        queues = ["+".join(json.loads(notice)) for notice in heard[:-1]]
         heard.clear()
         return queues
 
@@ -60,11 +65,11 @@ class TestNotices:
         Job(name="noop", queue_name="mail's %s, é").save()
         assert told() == ["default", "mail's %s, é"]
 
-    def test_are_sent_for_each_queue_of_a_bulk_once(self, told: Told) -> None:
+    def test_name_all_queues_of_a_bulk_at_once(self, told: Told) -> None:
         Job.objects.bulk_enqueue(
             Job(name="noop", queue_name=queue) for queue in ["a", "b", "a", "c", "c", "a"]
         )
-        assert sorted(told()) == ["a", "b", "c"]
+        assert [sorted(each.split("+")) for each in told()] == [["a", "b", "c"]]
 
     def test_name_the_queue_that_the_job_got_in_the_end(self, told: Told) -> None:
         with transaction.atomic():
@@ -98,14 +103,14 @@ class TestNotices:
             Job.objects.bulk_enqueue([Job(name="noop", queue_name="bulk")])
             transaction.set_rollback(True)
         assert told() == ["outer"]
-        # What was not sent does not count for the interval either.
+        # What was not sent does not count for the interval.
         Job.objects.create(name="noop", queue_name="inner")
         assert told() == ["inner"]
 
     def test_are_for_new_jobs_alone(self, told: Told) -> None:
         job = Job.objects.create(name="noop")
         assert told() == ["default"]
-        notices._last.clear()
+        notices._notices.clear()
         job.priority = 3
         job.save()
         assert told() == []
@@ -127,13 +132,61 @@ class TestNotices:
         Job.objects.create(name="noop")
         assert told() == ["default"]
 
+    def test_are_a_few_per_second_however_many_queues_there_are(
+        self, told: Told, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = Clock()
+        monkeypatch.setattr(notices, "time", clock)
+        queues = [f"queue {number}" for number in range(20)]
+        for queue in queues:
+            Job.objects.create(name="noop", queue_name=queue)
+        first = [f"queue {number}" for number in range(NOTICES_AT_ONCE)]
+        assert told() == first
+        clock.now += NOTICE_INTERVAL
+        Job.objects.create(name="noop", queue_name="queue 0")
+        # All that had to wait are named by the next one.
+        assert told() == ["+".join([*queues[NOTICES_AT_ONCE:], "queue 0"])]
+        count = 0
+        for _ in range(50):
+            clock.now += NOTICE_INTERVAL / 2
+            for queue in queues[:4]:
+                Job.objects.create(name="noop", queue_name=queue)
+            count += len(told())
+        assert count == 25
+
+    def test_are_as_many_after_a_rest_as_at_first(
+        self, told: Told, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = Clock()
+        monkeypatch.setattr(notices, "time", clock)
+        for _ in range(2):
+            clock.now += NOTICES_AT_ONCE * NOTICE_INTERVAL * 1.01
+            for queue in ("a", "b", "c", "d"):
+                Job.objects.create(name="noop", queue_name=queue)
+        assert told() == ["a", "b", "c", "d+a", "b", "c"]
+
+    def test_name_no_more_than_there_is_room_for(
+        self, told: Told, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The rest is for the next one."""
+        clock = Clock()
+        monkeypatch.setattr(notices, "time", clock)
+        queues = [f"{number:03}" + "é" * 252 for number in range(20)]
+        Job.objects.bulk_enqueue(Job(name="noop", queue_name=queue) for queue in queues)
+        [first] = told()
+        assert 0 < first.count("+") + 1 < 20
+        clock.now += NOTICE_INTERVAL
+        Job.objects.create(name="noop")
+        [second] = told()
+        assert sorted(f"{first}+{second}".split("+")) == [*queues, "default"]
+
 
 @notified_only
 class TestFailingNotices:
     @pytest.fixture(autouse=True)
     def refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """PostgreSQL refuses names of channels that are so long."""
-        monkeypatch.setattr(notices, "_last", {})
+        monkeypatch.setattr(notices, "_notices", defaultdict(Notices))
         monkeypatch.setattr(notices, "CHANNEL", "c" * 100)
 
     def test_are_logged_and_leave_the_job(self, caplog: pytest.LogCaptureFixture) -> None:
@@ -159,7 +212,7 @@ def test_a_job_is_created_without_autocommit(
     monkeypatch: pytest.MonkeyPatch, failing: bool
 ) -> None:
     """There is no hook for a commit that Django does not make."""
-    monkeypatch.setattr(notices, "_last", {})
+    monkeypatch.setattr(notices, "_notices", defaultdict(Notices))
     if failing:
         monkeypatch.setattr(notices, "CHANNEL", "c" * 100)
     transaction.set_autocommit(False)

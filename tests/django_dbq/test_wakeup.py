@@ -10,7 +10,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django_dbq.backends.postgresql import leads_to_server
 from django_dbq.bell import Bell
 from django_dbq.models import Job
-from django_dbq.notices import CHANNEL, NOTICE_INTERVAL
+from django_dbq.notices import CHANNEL, NOTICE_INTERVAL, notice_of
 from django_dbq.wakeup import FileWakeUp, NotifiedWakeUp, WakeUp, wakeup_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -121,9 +121,13 @@ class TestFile:
             assert wakeup.wait(LONG)
 
 
-def notify(queue: str) -> None:
+def notify(*queues: str) -> None:
+    tell(notice_of(queues))
+
+
+def tell(notice: str) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, queue])
+        cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, notice])
 
 
 @pytest.mark.skipif("not hears_notices()", reason="about PostgreSQL's NOTIFY")
@@ -136,6 +140,19 @@ class TestNotices:
                 assert wakeup.wait(LONG) is told
             notify("other")
             notify("mail")
+            assert wakeup.wait(LONG) or wakeup.wait(LONG)
+            assert not wakeup.wait(0)
+            notify("other", "mail")
+            assert wakeup.wait(LONG)
+
+    @pytest.mark.parametrize("notice", ["default", "", "7", "[7]", '[["default"]]', "{}", '"\\'])
+    def test_of_others_on_that_channel_are_no_harm(
+        self, bell: Bell, listener: BaseDatabaseWrapper, notice: str
+    ) -> None:
+        wakeup = NotifiedWakeUp(bell, queues=["default"])
+        with wakeup.listening(listener):
+            tell(notice)
+            notify("default")
             assert wakeup.wait(LONG) or wakeup.wait(LONG)
             assert not wakeup.wait(0)
 
