@@ -357,6 +357,11 @@ class Job(models.Model):
         ours = type(self).objects.using(self._state.db).filter(pk=self.pk)
         return ours.filter(claim_token=self.held_claim.token, state__in=self.RUNNING)
 
+    def _do_insert(self, manager: object, *args: Any) -> Any:
+        """Insert the row as all are inserted, which Django's base manager does not know."""
+        django: Any = super()  # whose stubs do not know it either
+        return django._do_insert(type(self).objects, *args)
+
     def _do_update(  # pyright: ignore[reportIncompatibleMethodOverride] # whose end varies
         self, base_qs: Any, using: str | None, pk_val: Any, values: Any, *args: Any
     ) -> Any:

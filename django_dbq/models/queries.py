@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from django.db import models, transaction
@@ -13,6 +13,13 @@ from django_dbq.notices import announce
 
 if TYPE_CHECKING:
     from django_dbq.models.job import Job
+
+
+#: What the database fills in where an INSERT does not name one of the engine's columns.
+_NEW: dict[str, int | None] = {
+    "claim_token": None, "worker": None, "attempts": 0, "losses": 0, "started": None,
+    "finished": None, "error": None, "version": 1, "cancel_requested": None, "dedupe_key": None,
+}  # fmt: skip
 
 
 class JobQuerySet(models.QuerySet["Job"]):
@@ -92,6 +99,21 @@ class JobQuerySet(models.QuerySet["Job"]):
                 job.run_creation_hook(using)
             announce({job.queue_name for job in prepared}, using)
         return prepared
+
+    def _insert(self, objs: Sequence[Job], fields: Iterable[Any], *args: Any, **kwargs: Any) -> Any:
+        """Leave the engine's columns to the database, which fills in what new jobs have there.
+
+        Most of what Django adds to an INSERT it adds for each column.
+        """
+        rows = [vars(job) for job in objs]
+        named = [
+            field
+            for field in fields
+            if (name := field.attname) not in _NEW
+            or any(row.get(name, self) is not _NEW[name] for row in rows)
+        ]
+        django: Any = super()  # whose stubs do not know it
+        return django._insert(objs, named, *args, **kwargs)
 
 
 class JobManager(models.Manager["Job"]):

@@ -2,11 +2,13 @@
 
 import time
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 
@@ -54,6 +56,45 @@ def bulk_enqueued(job: Job) -> Job:
 def test_create_costs_one_insert(django_assert_num_queries: DjangoAssertNumQueries) -> None:
     with django_assert_num_queries(1):
         Job.objects.create(name="noop")
+
+
+def engine_values(job: Job) -> dict[str, Any]:
+    return {name: getattr(job, name) for name in Job.ENGINE_COLUMNS}
+
+
+@pytest.mark.parametrize(
+    "create",
+    [
+        Job.objects.create,
+        lambda name: bulk_enqueued(Job(name=name)),
+        lambda name: Job.objects.bulk_create([Job(name=name)])[0],
+    ],
+)
+def test_the_engine_s_columns_are_left_to_the_database(create: Callable[..., Job]) -> None:
+    """Each that is named costs some 4% of an INSERT, most of it in Python."""
+    with CaptureQueriesContext(connection) as queries:
+        job = create(name="noop")
+    [columns] = [query["sql"].partition(")")[0] for query in queries if "INSERT" in query["sql"]]
+    assert [name for name in Job.ENGINE_COLUMNS if name in columns] == []
+    assert engine_values(Job.objects.get()) == engine_values(job)
+
+
+def test_an_insert_stores_what_those_are_given() -> None:
+    now, one = timezone.now(), uuid.uuid4()
+    given: dict[str, Any] = {
+        "claim_token": one, "worker": one, "attempts": 2, "losses": 1, "started": now,
+        "finished": now, "error": "", "version": 3, "cancel_requested": now, "dedupe_key": "",
+    }  # fmt: skip
+    assert given.keys() == Job.ENGINE_COLUMNS
+    # Past save(), which gives a new job its version.
+    Job(name="noop", **given).save_base(force_insert=True)
+    assert engine_values(Job.objects.get()) == given
+
+
+def test_an_insert_stores_what_one_of_many_is_given() -> None:
+    jobs = [Job(name="noop", attempts=attempts) for attempts in (0, 2, 0)]
+    Job.objects.bulk_create(jobs)
+    assert [Job.objects.get(pk=job.pk).attempts for job in jobs] == [0, 2, 0]
 
 
 def test_an_unknown_name_is_an_error_and_no_row() -> None:
