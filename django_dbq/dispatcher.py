@@ -296,7 +296,8 @@ class Dispatcher:
         """Let claims see the parked jobs that are due; return the seconds until the next one is."""
         following = self.backend.promote()
         self._promising |= following == 0
-        self._next_promotion = now + PROMOTE_INTERVAL
+        # The claim that looks for what is due by then has to promote it as well.
+        self._next_promotion = now + min(following or PROMOTE_INTERVAL, PROMOTE_INTERVAL)
         return math.inf if following is None else following
 
     def _write(self) -> None:

@@ -2,9 +2,11 @@
 
 import json
 import math
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Collection
+from typing import cast
 
 from django.db import connections, transaction
 
@@ -13,8 +15,10 @@ CHANNEL = "django_dbq_job"
 #: other. Who was told of a queue looks often for that long, and need not be told again.
 NOTICE_INTERVAL = 0.2
 #: How many notices may come at once, where there were none for as many intervals.
-NOTICES_AT_ONCE = 3
-#: Bytes of a notice; PostgreSQL takes 8000, and the longest name of a queue has 1024.
+NOTICES_AT_ONCE = 5
+#: Seconds for which a queue that had new jobs counts as one that may have more of them.
+RECENT = 2.0
+#: Bytes of a notice, of which PostgreSQL takes 8000.
 LARGEST_NOTICE = 6000
 
 # A notice is worth nothing after a crash, so that its transaction need not wait for the disk.
@@ -24,11 +28,14 @@ _NOTIFY = "SELECT set_config('synchronous_commit', 'off', true), pg_notify(%s, %
 class Notices:
     """What a process tells the workers of one database, and when.
 
-    All its queues share one allowance, whatever their number. One that has to wait is named by the
-    next notice, of whichever queue; until then its workers look.
+    All its queues share one allowance, whatever their number. The notice that uses it up names
+    those of late as well, whose workers then look until there may be another; a queue that is not
+    among them, and has to wait, is named by that.
     """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
+        #: When workers were told of a queue.
         self._told: dict[str, float] = {}
         #: The queues with new jobs of which nobody was told: as a dictionary, for their order.
         self._untold: dict[str, None] = {}
@@ -37,22 +44,27 @@ class Notices:
 
     def due(self, queues: Collection[str], now: float) -> list[str]:
         """Return the queues that a notice shall name now, if any, since these have new jobs."""
-        for queue in queues:
-            if now - self._told.get(queue, -math.inf) >= NOTICE_INTERVAL:
-                self._untold[queue] = None
-        # A tenth of a notice is for what is lost in rounding.
-        in_advance = (self._used_until - now) / NOTICE_INTERVAL
-        if not self._untold or in_advance > NOTICES_AT_ONCE - 0.9:
-            return []
-        self._used_until = max(self._used_until, now) + NOTICE_INTERVAL
-        named: list[str] = []
-        for queue in list(self._untold):
-            if len(notice_of([*named, queue]).encode()) > LARGEST_NOTICE:
-                break
-            named.append(queue)
-            self._untold.pop(queue, None)  # another thread may have told of it
-            self._told[queue] = now
-        return named
+        with self._lock:
+            untold = [queue for queue in queues if not self._is_told(queue, now, NOTICE_INTERVAL)]
+            # In front, for the others have waited already, and their workers have looked.
+            self._untold = dict.fromkeys(untold) | self._untold
+            # In notices. A tenth of one is for what is lost in rounding.
+            used = max(self._used_until - now, 0) / NOTICE_INTERVAL
+            if not self._untold or used > NOTICES_AT_ONCE - 0.9:
+                return []
+            self._used_until = max(self._used_until, now) + NOTICE_INTERVAL
+            recent = [queue for queue in self._told if self._is_told(queue, now, RECENT)]
+            candidates = [*self._untold]
+            if used + 1 > NOTICES_AT_ONCE - 0.9:
+                candidates += [queue for queue in recent if queue not in self._untold]
+            named = _those_that_fit(candidates)
+            self._told = {queue: self._told[queue] for queue in recent} | dict.fromkeys(named, now)
+            for queue in named:
+                self._untold.pop(queue, None)
+            return named
+
+    def _is_told(self, queue: str, now: float, seconds: float) -> bool:
+        return now - self._told.get(queue, -math.inf) < seconds
 
 
 _notices: defaultdict[str, Notices] = defaultdict(Notices)
@@ -85,8 +97,22 @@ def notice_of(queues: Collection[str]) -> str:
 
 
 def queues_of(notice: str) -> frozenset[str]:
-    """Return the queues that a notice names; none for what is no notice of ours."""
+    """Return the queues that a notice names; a text that is no list is the name of one."""
     try:
-        return frozenset(json.loads(notice))
-    except (TypeError, ValueError):
-        return frozenset()
+        named = json.loads(notice)
+    except (ValueError, RecursionError):
+        named = notice
+    names = cast("list[object]", named) if isinstance(named, list) else [notice]
+    return frozenset(name for name in names if isinstance(name, str))
+
+
+def _those_that_fit(queues: Collection[str]) -> list[str]:
+    """Return the first of the queues, as many as a notice can name: one of them at least."""
+    fitting: list[str] = []
+    left = LARGEST_NOTICE
+    for queue in queues:
+        left -= len(notice_of([queue]).encode())
+        if left < 0 and fitting:
+            break
+        fitting.append(queue)
+    return fitting

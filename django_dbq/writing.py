@@ -75,6 +75,7 @@ class OutcomeWriter:
                 self._finish(self._ended)
             else:
                 self._count(self._ended, late)
+                wanted = wanted._replace(promoting=False)
             self.batch.written()
         else:
             meanwhile()

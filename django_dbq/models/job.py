@@ -128,12 +128,11 @@ class Job(models.Model):
         db_persist=True,
     )
 
-    ENGINE_COLUMNS: ClassVar[frozenset[str]] = frozenset(
-        {
-            "claim_token", "worker", "attempts", "losses", "started", "finished", "error",
-            "dedupe_key", "version", "cancel_requested",
-        }
-    )  # fmt: skip
+    #: The columns that belong to the engine, and what the database gives them in a new row.
+    ENGINE_COLUMNS: ClassVar[dict[str, int | None]] = {
+        "claim_token": None, "worker": None, "attempts": 0, "losses": 0, "started": None,
+        "finished": None, "error": None, "dedupe_key": None, "version": 1, "cancel_requested": None,
+    }  # fmt: skip
 
     objects: ClassVar[JobManager] = JobManager()
     if TYPE_CHECKING:  # the other end of a foreign key
@@ -357,10 +356,11 @@ class Job(models.Model):
         ours = type(self).objects.using(self._state.db).filter(pk=self.pk)
         return ours.filter(claim_token=self.held_claim.token, state__in=self.RUNNING)
 
-    def _do_insert(self, manager: object, *args: Any) -> Any:
-        """Insert the row as all are inserted, which Django's base manager does not know."""
-        django: Any = super()  # whose stubs do not know it either
-        return django._do_insert(type(self).objects, *args)
+    def _do_insert(self, manager: Any, *args: Any) -> Any:
+        """Insert the row as all are inserted, of which Django's base manager knows nothing."""
+        django: Any = super()  # whose stubs do not know it
+        # Of the manager's model, since one that is derived from this has a table of its own.
+        return django._do_insert(JobQuerySet(manager.model), *args)
 
     def _do_update(  # pyright: ignore[reportIncompatibleMethodOverride] # whose end varies
         self, base_qs: Any, using: str | None, pk_val: Any, values: Any, *args: Any
@@ -369,7 +369,7 @@ class Job(models.Model):
 
         The state of a running job is written with its outcome, and only if it is still ours.
         """
-        kept: frozenset[str] = self.ENGINE_COLUMNS | ({"state"} if self.held_claim else set[str]())
+        kept = {*self.ENGINE_COLUMNS, *(["state"] if self.held_claim else [])}
         values = [value for value in values if value[0].name not in kept]
         if self.held_claim is None:
             return super()._do_update(base_qs, using, pk_val, values, *args)

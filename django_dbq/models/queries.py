@@ -15,11 +15,7 @@ if TYPE_CHECKING:
     from django_dbq.models.job import Job
 
 
-#: What the database fills in where an INSERT does not name one of the engine's columns.
-_NEW: dict[str, int | None] = {
-    "claim_token": None, "worker": None, "attempts": 0, "losses": 0, "started": None,
-    "finished": None, "error": None, "version": 1, "cancel_requested": None, "dedupe_key": None,
-}  # fmt: skip
+_MISSING = object()
 
 
 class JobQuerySet(models.QuerySet["Job"]):
@@ -105,12 +101,13 @@ class JobQuerySet(models.QuerySet["Job"]):
 
         Most of what Django adds to an INSERT it adds for each column.
         """
-        rows = [vars(job) for job in objs]
+        new, rows = self.model.ENGINE_COLUMNS, [vars(job) for job in objs]
         named = [
             field
             for field in fields
-            if (name := field.attname) not in _NEW
-            or any(row.get(name, self) is not _NEW[name] for row in rows)
+            if (name := field.attname) not in new
+            # By identity: True is no 1, and an expression may say that it equals anything.
+            or any(row.get(name, _MISSING) is not new[name] for row in rows)
         ]
         django: Any = super()  # whose stubs do not know it
         return django._insert(objs, named, *args, **kwargs)

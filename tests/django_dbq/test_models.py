@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
-from django.test.utils import CaptureQueriesContext
+from django.db import connection, models, transaction
+from django.db.models import Value
+from django.test.utils import CaptureQueriesContext, isolate_apps
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 
@@ -85,10 +86,48 @@ def test_an_insert_stores_what_those_are_given() -> None:
         "claim_token": one, "worker": one, "attempts": 2, "losses": 1, "started": now,
         "finished": now, "error": "", "version": 3, "cancel_requested": now, "dedupe_key": "",
     }  # fmt: skip
-    assert given.keys() == Job.ENGINE_COLUMNS
+    assert given.keys() == Job.ENGINE_COLUMNS.keys()
     # Past save(), which gives a new job its version.
     Job(name="noop", **given).save_base(force_insert=True)
     assert engine_values(Job.objects.get()) == given
+
+
+def test_an_insert_lets_the_database_find_what_an_expression_comes_to() -> None:
+    two: Any = Value(1) + Value(1)
+    Job(name="noop", losses=two).save_base(force_insert=True)
+    assert Job.objects.get().losses == 2
+
+
+def test_an_insert_that_turns_out_an_update_writes_what_it_does_not_name() -> None:
+    job = Job.objects.create(name="noop")
+    Job.objects.update(attempts=3, losses=2)
+    unique: dict[str, Any] = {} if connection.vendor == "mysql" else {"unique_fields": ["id"]}
+    Job.objects.bulk_create(
+        [Job(id=job.pk, name="noop")], update_conflicts=True, update_fields=["attempts"], **unique
+    )
+    assert Job.objects.filter(attempts=0, losses=2).count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@isolate_apps("tests")
+def test_a_model_that_is_derived_has_a_row_in_both_tables() -> None:
+    class MailJob(Job):
+        to = models.CharField(max_length=20)
+
+        class Meta:
+            app_label = "tests"
+
+    with connection.schema_editor() as editor:
+        editor.create_model(MailJob)
+    jobs: Any = MailJob.objects
+    try:
+        job = jobs.create(name="noop", to="you")
+        assert jobs.get().to == "you"
+        assert Job.objects.get().next_task == job.next_task == "tests.tasks.noop"
+        jobs.all().delete()
+    finally:
+        with connection.schema_editor() as editor:
+            editor.delete_model(MailJob)
 
 
 def test_an_insert_stores_what_one_of_many_is_given() -> None:

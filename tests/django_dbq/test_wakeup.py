@@ -145,7 +145,14 @@ class TestNotices:
             notify("other", "mail")
             assert wakeup.wait(LONG)
 
-    @pytest.mark.parametrize("notice", ["default", "", "7", "[7]", '[["default"]]', "{}", '"\\'])
+    def test_may_be_sent_by_hand(self, bell: Bell, listener: BaseDatabaseWrapper) -> None:
+        """``NOTIFY django_dbq_job, 'mail'`` behind an INSERT in SQL."""
+        wakeup = NotifiedWakeUp(bell, queues=["mail"])
+        with wakeup.listening(listener):
+            tell("mail")
+            assert wakeup.wait(LONG)
+
+    @pytest.mark.parametrize("notice", ["", "7", "[7]", '[["default"]]', "{}", '"\\', "[" * 5000])
     def test_of_others_on_that_channel_are_no_harm(
         self, bell: Bell, listener: BaseDatabaseWrapper, notice: str
     ) -> None:

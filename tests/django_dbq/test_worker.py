@@ -24,7 +24,7 @@ from django_dbq.batch import LARGEST_BATCH, TARGET_SECONDS, Batch, BatchSize
 from django_dbq.claims import Claim, Outcome
 from django_dbq.clock import elapsed
 from django_dbq.dispatcher import PROMOTE_INTERVAL
-from django_dbq.execution import Execution
+from django_dbq.execution import Execution, release
 from django_dbq.limits import Limits, Tally
 from django_dbq.models import Job
 from django_dbq.models import Worker as Row
@@ -437,6 +437,49 @@ class TestWakeUps:
         dispatcher.wait()
         dispatcher.turn()
         assert calls == ["promote", "claim", "promote"]
+
+    def test_what_is_due_soon_is_promoted_by_the_claim_that_looks_for_it(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """And not only by the look behind it, which would take another turn."""
+        now, calls = [1000.0], list[bool]()
+        worker = Worker(
+            queues=["default"], using="default", limits=Limits(rate=0), clock=lambda: now[0]
+        )
+        dispatcher = worker.dispatcher
+
+        def claim(wanted: Wanted) -> list[Claim]:
+            calls.append(wanted.promoting)
+            return []
+
+        monkeypatch.setattr(dispatcher.backend, "promote", lambda: PROMOTE_INTERVAL / 4)
+        monkeypatch.setattr(dispatcher.backend, "claim", claim)
+        for _ in range(2):
+            dispatcher.turn()
+            now[0] += PROMOTE_INTERVAL / 4
+        assert calls == [True, True]
+
+    def test_a_claim_behind_outcomes_that_were_written_promotes_once(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        worker, calls = Worker(queues=["default"], using="default"), list[bool]()
+        outcomes = worker.dispatcher.outcomes
+        wanted = Wanted(["default"], ["noop"], 1, worker.id, promoting=True)
+        Job.objects.create(name="noop")
+        [held] = worker.backend.claim(wanted)
+        worker.batch.hold([held], asked=0)
+        worker.batch.start(None)
+        worker.batch.end(release(held))
+        outcomes.collect()
+
+        def claim(wanted: Wanted) -> list[Claim]:
+            calls.append(wanted.promoting)
+            return []
+
+        monkeypatch.setattr(worker.backend, "claim", claim)
+        monkeypatch.setattr(worker.backend, "exchange", lambda *_, **__: ([], []))
+        outcomes.exchange(wanted)
+        assert calls == [False]
 
 
 class TestUnknownJobs:
