@@ -48,11 +48,15 @@ def arguments() -> argparse.Namespace:
 
 def run(options: argparse.Namespace) -> Results:
     """Measure all that was asked for."""
+    effort = Effort(rounds=options.rounds, part=options.part)
     results = Results(
         machine=f"{interpreter()}, Django {version('Django')},"
-        f" {os.cpu_count()} cores, {options.rounds} rounds,"
-        " and twice as many of the first drains on PostgreSQL"
-        + (f", {options.part:g} of the usual jobs" if options.part != 1 else "")
+        f" {os.cpu_count()} cores, {effort.rounds} rounds, "
+        + (
+            "and twice as many of the first drains on PostgreSQL"
+            if effort.is_whole
+            else f"{effort.part:g} of the usual jobs"
+        )
     )
     for database in options.databases:
         try:
@@ -69,7 +73,6 @@ def run(options: argparse.Namespace) -> Results:
                         named = re.sub(r"Python [\w.+]+", python, line.strip(), count=1)
                         results.configurations.append(named)
                 results.servers[database] = server
-                effort = Effort(rounds=options.rounds, part=options.part)
                 results.series += measure(database, url, effort, others)
         except Unavailable as reason:
             results.missing.append(f"{database}: {reason}")

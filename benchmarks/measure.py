@@ -39,7 +39,7 @@ _DRAINS: Sequence[tuple[str, Sequence[Contender], int]] = [
     (TWO, [BARE, PLAIN, TYPED], 2),
     (WAITS, [WAITING], 1),
 ]
-#: How many times the usual rounds a drain has, where most is asked of it.
+#: How many times the rounds a drain has of which most is asked, unless it is a part.
 _TIMES_THE_ROUNDS = {("postgresql", ONE): 2, ("postgresql", TWO): 2}
 #: How many starts a drain is long, for each process: a second or more of the quickest.
 _STARTS = {"postgresql": 100_000, "sqlite": 150_000, "mariadb": 40_000}
@@ -51,6 +51,11 @@ class Effort:
 
     rounds: int = 5
     part: float = 1.0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all of the usual jobs, and not a part for a look in between."""
+        return self.part == 1
 
     def of(self, usual: int) -> int:
         """Return that part of the usual number."""
@@ -75,13 +80,14 @@ def drained(database: str, url: str, effort: Effort) -> list[Series]:
     starts = effort.of(_STARTS[database])
     series: list[Series] = []
     for measurement, contenders, processes in _DRAINS:
+        times = _TIMES_THE_ROUNDS.get((database, measurement), 1) if effort.is_whole else 1
         series += drains(
             contenders,
             database=database,
             measurement=measurement,
             jobs=starts * processes,
             processes=processes,
-            rounds=effort.rounds * _TIMES_THE_ROUNDS.get((database, measurement), 1),
+            rounds=effort.rounds * times,
             url=url,
         )
     return series
