@@ -110,7 +110,8 @@ class PostgreSQLBackend(Backend):
         return wanted._replace(promoting=False)
 
     def promote(self) -> float | None:
-        [(promoted, seconds)] = self._rows(self._execute([statements.promote()]))
+        promote = statements.promote(is_transaction=not self.connection.in_atomic_block)
+        [(promoted, seconds, _)] = self._rows(self._execute([promote]))
         if promoted:
             return 0
         return None if seconds is None else max(0.0, float(seconds))

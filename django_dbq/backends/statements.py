@@ -31,9 +31,12 @@ class Statement(NamedTuple):
     ending: Sequence[Outcome] = ()
 
 
-def promote() -> Statement:
-    """Return the statement that lets claims look at the parked jobs that are due."""
-    return Statement(sql.PROMOTE, [PROMOTED_AT_ONCE])
+def promote(*, is_transaction: bool) -> Statement:
+    """Return the statement that lets claims look at the parked jobs that are due.
+
+    ``is_transaction``: whether it is one of its own.
+    """
+    return Statement(sql.PROMOTE, [PROMOTED_AT_ONCE, is_transaction])
 
 
 def claim(queue: str, wanted: Wanted, token: uuid.UUID) -> Statement:

@@ -5,11 +5,12 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -146,6 +147,35 @@ class TestPromote:
         assert backend.promote() == 0
         assert Job.objects.filter(claimable=False).count() == 0
         assert backend.promote() is None
+
+
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="others cannot leave it out")
+@pytest.mark.django_db(transaction=True)
+class TestPromotionAndTheDisk:
+    """What a crash undoes is promoted again: only the claim behind it has to wait for the disk."""
+
+    def is_on_disk(self) -> bool:
+        """Return whether the disk has all that was committed."""
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_current_wal_insert_lsn() <= pg_current_wal_flush_lsn()")
+            return bool(cursor.fetchone()[0])
+
+    def test_does_not_wait_for_it(self) -> None:
+        backend, waited = backend_for("default"), list[bool]()
+        while False not in waited:
+            park(due=-HOUR)
+            assert backend.promote() == 0
+            waited.append(self.is_on_disk())
+            assert len(waited) < 50
+
+    @pytest.mark.parametrize("is_within", [True, False])
+    def test_leaves_other_commits_as_they_are(self, is_within: bool) -> None:
+        with transaction.atomic() if is_within else nullcontext():
+            park(due=-HOUR)
+            assert backend_for("default").promote() == 0
+            with connection.cursor() as cursor:
+                cursor.execute("SHOW synchronous_commit")
+                assert cursor.fetchone() == ("on",)
 
 
 class TestClaimThatPromotes:
