@@ -17,3 +17,18 @@ def test_each_process_of_a_drain_has_as_much_to_do(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(measure, "drains", drains)
     measure.drained("postgresql", "", measure.Effort(part=0.5))
     assert asked == [(1, 50_000), (2, 100_000), (1, 50_000)]
+
+
+@pytest.mark.parametrize(("part", "rounds"), [(1.0, [10, 10, 5]), (0.25, [5, 5, 5])])
+def test_a_part_of_the_jobs_has_the_same_rounds_of_every_drain(
+    monkeypatch: pytest.MonkeyPatch, part: float, rounds: list[int]
+) -> None:
+    asked: list[int] = []
+
+    def drains(contenders: object, *, rounds: int, **_: Any) -> list[Any]:
+        asked.append(rounds)
+        return []
+
+    monkeypatch.setattr(measure, "drains", drains)
+    measure.drained("postgresql", "", measure.Effort(part=part))
+    assert asked == rounds

@@ -67,6 +67,14 @@ class Clock:
         return self.now
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock by which notices are sent."""
+    clock = Clock()
+    monkeypatch.setattr(notices, "time", clock)
+    return clock
+
+
 @notified_only
 class TestNotices:
     def test_are_sent_for_a_job_that_is_created(self, told: Told) -> None:
@@ -124,11 +132,7 @@ class TestNotices:
         job.save()
         assert told() == []
 
-    def test_are_sent_once_in_an_interval_for_each_queue(
-        self, told: Told, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        clock = Clock()
-        monkeypatch.setattr(notices, "time", clock)
+    def test_are_sent_once_in_an_interval_for_each_queue(self, told: Told, clock: Clock) -> None:
         for _ in range(5):
             Job.objects.create(name="noop")
             Job.objects.bulk_enqueue(Job(name="noop", queue_name="mail") for _ in range(3))
@@ -142,10 +146,8 @@ class TestNotices:
         assert told() == ["default"]
 
     def test_are_a_few_per_second_however_many_queues_there_are(
-        self, told: Told, monkeypatch: pytest.MonkeyPatch
+        self, told: Told, clock: Clock
     ) -> None:
-        clock = Clock()
-        monkeypatch.setattr(notices, "time", clock)
         queues = [f"queue {number}" for number in range(20)]
         for queue in queues:
             Job.objects.create(name="noop", queue_name=queue)
@@ -165,23 +167,15 @@ class TestNotices:
             count += len(told())
         assert count == 25
 
-    def test_are_as_many_after_a_rest_as_at_first(
-        self, told: Told, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        clock = Clock()
-        monkeypatch.setattr(notices, "time", clock)
+    def test_are_as_many_after_a_rest_as_at_first(self, told: Told, clock: Clock) -> None:
         for _ in range(2):
             clock.now += NOTICES_AT_ONCE * NOTICE_INTERVAL * 1.01
             for queue in "abcdefgh":
                 Job.objects.create(name="noop", queue_name=queue)
             assert len(told()) == NOTICES_AT_ONCE
 
-    def test_name_no_more_than_there_is_room_for(
-        self, told: Told, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_name_no_more_than_there_is_room_for(self, told: Told, clock: Clock) -> None:
         """The rest is for the next one."""
-        clock = Clock()
-        monkeypatch.setattr(notices, "time", clock)
         queues = [f"{number:03}" + "é" * 252 for number in range(20)]
         Job.objects.bulk_enqueue(Job(name="noop", queue_name=queue) for queue in queues)
         [first] = told()
