@@ -162,7 +162,7 @@ class Job(models.Model):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if kwargs:
-            self._given = kwargs.keys()
+            self._given = tuple(kwargs)
 
     def __str__(self) -> str:
         return f"{self.name} ({self.state})"

@@ -96,21 +96,36 @@ class JobQuerySet(models.QuerySet["Job"]):
             announce({job.queue_name for job in prepared}, using)
         return prepared
 
-    def _insert(self, objs: Sequence[Job], fields: Iterable[Any], *args: Any, **kwargs: Any) -> Any:
+    def _insert(
+        self,
+        objs: Sequence[Job],
+        fields: Iterable[Any],
+        returning_fields: Iterable[Any] | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
         """Leave the engine's columns to the database, which fills in what new jobs have there.
 
-        Most of what Django adds to an INSERT it adds for each column.
+        Most of what Django adds to an INSERT it adds for each column, and for what it is to bring
+        back: of that all is known but ``claimable``, which is read when somebody asks for it.
         """
         new, rows = self.model.ENGINE_COLUMNS, [vars(job) for job in objs]
-        named = [
-            field
-            for field in fields
-            if (name := field.attname) not in new
+        changed = {
+            name
+            for row in rows
+            for name, value in new.items()
             # By identity: True is no 1, and an expression may say that it equals anything.
-            or any(row.get(name, _MISSING) is not new[name] for row in rows)
-        ]
+            if row.get(name, _MISSING) is not value
+        }
+        left_out = new.keys() - changed
+        known = {*left_out, "claimable"}
+        if all(field.attname in known for field in returning_fields or ()):
+            returning_fields = None
+            for row in rows:
+                row.pop("claimable", None)  # of another row, if this is a copy
+        named = [field for field in fields if field.attname not in left_out]
         django: Any = super()  # whose stubs do not know it
-        return django._insert(objs, named, *args, **kwargs)
+        return django._insert(objs, named, returning_fields, *args, **kwargs)
 
 
 class JobManager(models.Manager["Job"]):
