@@ -37,7 +37,7 @@ check: $(VENV)/.development ## lint, format and types, without changing anything
 	DJANGO_SETTINGS_MODULE=examples.settings $(BIN)/mypy examples
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: $(VENV)/.development mysqlclient ## measure with a quarter of the jobs, side by side with a bare loop (some 10 minutes)
+bench: $(VENV)/.development mysqlclient ## measure with a quarter of the jobs, side by side with a bare loop (some 6 minutes)
 	@$(BIN)/python -m benchmarks --part 0.25 $(ARGS)
 
 bench-peers: $(VENV)/.development mysqlclient ## measure with all of the jobs, and other queues beside it (some 25 minutes)

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.bare create|work|left``: the bare loop, a measure for the rest.
+"""``python -m benchmarks.bare create|left|work|attend``: the bare loop, a measure for the rest.
 
 It is the least that a batched worker does on each database. It claims 500 rows, notes the start of
 each, and finishes the 500, in turn, with the driver alone: no hooks, no errors, no fencing, no
@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from benchmarks.attendant import attend
 from benchmarks.gate import wait_for_gate
 from benchmarks.recording import record
 from tests.databases import name_of, settings_for
@@ -25,6 +26,8 @@ _VALUES = "'bare', 'NEW', 'benchmarks.plain.noop', 'default', 0, '{}'"
 
 class BareLoop(ABC):
     """The loop; the statements are the databases'."""
+
+    connection: Any
 
     def __init__(self, url: str) -> None:
         self.options = settings_for(url)
@@ -84,7 +87,7 @@ class OnPostgreSQL(BareLoop):
             self.connection.execute(statement)
 
     def claim(self) -> Sequence[Sequence[Any]]:
-        return self.connection.execute(
+        rows: Sequence[Sequence[Any]] = self.connection.execute(
             "WITH chosen AS (SELECT id FROM bare_job WHERE queue_name = %s"
             " AND state IN ('NEW', 'READY') AND (run_after IS NULL OR run_after <= now())"
             " ORDER BY priority DESC, created LIMIT %s FOR UPDATE SKIP LOCKED)"
@@ -92,6 +95,7 @@ class OnPostgreSQL(BareLoop):
             " WHERE job.id = chosen.id RETURNING job.*",
             ["default", BATCH],
         ).fetchall()
+        return rows
 
     def finish(self, ids: list[Any]) -> None:
         self.connection.execute(
@@ -143,7 +147,7 @@ class OnSQLite(BareLoop):
 
     def claim(self) -> Sequence[Sequence[Any]]:
         self.connection.execute("BEGIN IMMEDIATE")
-        rows = self.connection.execute(
+        rows: Sequence[Sequence[Any]] = self.connection.execute(
             "UPDATE bare_job SET state = 'PROCESSING', modified = datetime() WHERE id IN"
             " (SELECT id FROM bare_job WHERE queue_name = ? AND state IN ('NEW', 'READY')"
             " AND (run_after IS NULL OR run_after <= datetime())"
@@ -174,7 +178,7 @@ class OnMariaDB(BareLoop):
         import MySQLdb
 
         options = settings_for(url)
-        self.connection: Any = MySQLdb.connect(
+        self.connection = MySQLdb.connect(
             user=options["USER"],
             password=options["PASSWORD"],
             database=options["NAME"],
@@ -259,16 +263,27 @@ def bare_loop(url: str) -> BareLoop:
     return _LOOPS[name_of(url)](url)
 
 
-if __name__ == "__main__":
+def run(words: list[str]) -> int | None:
+    """Run the command of these words, and return what it gave."""
+    if words == ["attend"]:
+        attend(run)
+        return None
     loop = bare_loop(os.environ["DATABASE_URL"])
-    command, *rest = sys.argv[1:]
-    match command:
-        case "create":
-            loop.create(int(rest[-1]))
-        case "work":
-            wait_for_gate()
-            loop.run()
-        case "left":
-            print(loop.left())
-        case _:
-            raise SystemExit(__doc__)
+    try:
+        match words:
+            case ["create", _, count]:
+                loop.create(int(count))
+            case ["left", _]:
+                return loop.left()
+            case ["work", _]:
+                wait_for_gate()
+                loop.run()
+            case _:
+                raise SystemExit(__doc__)
+        return None
+    finally:
+        loop.connection.close()
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])

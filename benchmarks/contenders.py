@@ -16,7 +16,7 @@ class Contender:
 
     ``kind``: of job, which the command is told, if it has any. ``starts``: how many starts each job
     notes. ``jobs``: how many are a few seconds of work, where that is fewer than for the others.
-    ``has_gate``: whether its workers wait for the gate.
+    ``is_ours``: whether its workers wait for the gate, and its command has ``attend``.
     """
 
     name: str
@@ -24,7 +24,7 @@ class Contender:
     kind: str | None = "plain"
     starts: int = 1
     jobs: int | None = None
-    has_gate: bool = True
+    is_ours: bool = True
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def words(self, verb: str, *arguments: object) -> list[str]:
@@ -84,7 +84,7 @@ def peer(name: str, python: str, environment: Mapping[str, str]) -> Contender:
         command=[python, str(script_of(name))],
         kind=None,
         jobs=_PEER_JOBS[name],
-        has_gate=False,
+        is_ours=False,
         environment=environment,
     )
 

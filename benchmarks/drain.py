@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks.attendant import Attendant
 from benchmarks.contenders import Contender
 from benchmarks.recording import NOTE
 from benchmarks.results import Series
@@ -25,12 +26,14 @@ def take_turns(
     ``jobs``: starts for each, unless a contender has a number of its own.
     """
     rates: dict[str, list[float]] = {each.name: [] for each in contenders}
-    for number in range(rounds):
-        # The one that goes first finds the machine in another state than the others.
-        first = number % len(contenders)
-        for each in [*contenders[first:], *contenders[:first]]:
-            count = each.jobs or jobs // each.starts
-            rates[each.name].append(round(drain(each, jobs=count, processes=processes, url=url)))
+    with Attendant(url) as attendant:
+        for number in range(rounds):
+            # The one that goes first finds the machine in another state than the others.
+            first = number % len(contenders)
+            for each in [*contenders[first:], *contenders[:first]]:
+                count = each.jobs or jobs // each.starts
+                rate = drain(each, jobs=count, processes=processes, attendant=attendant)
+                rates[each.name].append(round(rate))
     return rates
 
 
@@ -59,27 +62,27 @@ def drains(
     ]
 
 
-def drain(contender: Contender, *, jobs: int, processes: int, url: str) -> float:
+def drain(contender: Contender, *, jobs: int, processes: int, attendant: Attendant) -> float:
     """Return the starts per second; every start is reconciled with the table afterwards."""
     with tempfile.TemporaryDirectory(prefix="dbq-drain-") as directory:
         record, gate = Path(directory, "record"), Path(directory, "gate")
         record.touch()
         environment = {
-            "DATABASE_URL": url,
+            "DATABASE_URL": attendant.url,
             "DBQ_BENCHMARK_RECORD": str(record),
             "DBQ_BENCHMARK_GATE": str(gate),
         }
-        contender.run("create", jobs, environment=environment)
+        attendant.run(contender, "create", jobs)
         workers = [contender.start(environment=environment) for _ in range(processes)]
         try:
-            if contender.has_gate:
+            if contender.is_ours:
                 _wait(lambda: len(list(Path(directory).glob("gate.*"))) == processes, workers)
             gate.touch()
             _wait(lambda: record.stat().st_size > 0, workers)
             begin, already = time.perf_counter(), record.stat().st_size // NOTE
             _wait(lambda: record.stat().st_size >= jobs * contender.starts * NOTE, workers)
             seconds = time.perf_counter() - begin
-            _wait(lambda: int(contender.run("left", environment=environment)) == 0, workers)
+            _wait(lambda: int(attendant.run(contender, "left")) == 0, workers)
         finally:
             _end(workers)
         starts = Counter(record.read_text().split())

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.claims import BASELINE as SMALL_TABLE
@@ -71,7 +71,7 @@ def measure(database: str, url: str, effort: Effort, peers: Sequence[Contender])
     series += picked_up(database, url, effort)
     if database == "postgresql":
         series += grown(database, url)
-        series += remembered(database, url)
+        series += remembered(database, url, effort)
     return series
 
 
@@ -82,7 +82,7 @@ def drained(database: str, url: str, effort: Effort) -> list[Series]:
     for measurement, contenders, processes in _DRAINS:
         times = _TIMES_THE_ROUNDS.get((database, measurement), 1) if effort.is_whole else 1
         series += drains(
-            contenders,
+            [replace(each, jobs=each.jobs and effort.of(each.jobs)) for each in contenders],
             database=database,
             measurement=measurement,
             jobs=starts * processes,
@@ -139,9 +139,9 @@ def grown(database: str, url: str) -> list[Series]:
     return series
 
 
-def remembered(database: str, url: str) -> list[Series]:
+def remembered(database: str, url: str, effort: Effort) -> list[Series]:
     """Return how much memory a worker has, by how many jobs it has run."""
-    answer = ask("memory", 50_000, 4, url=url)
+    answer = ask("memory", effort.of(50_000), 4, url=url)
     return _single(database, MEMORY, answer, unit="MB", baseline=SETUP)
 
 

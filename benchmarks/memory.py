@@ -11,6 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.attendant import Attendant
+from benchmarks.contenders import PLAIN
+
 _BARE = """
 import os, django
 django.setup()
@@ -27,18 +30,21 @@ def main(jobs: int, rounds: int) -> None:
         record, gate = Path(directory, "record"), Path(directory, "gate")
         gate.touch()
         os.environ |= {"DBQ_BENCHMARK_RECORD": str(record), "DBQ_BENCHMARK_GATE": str(gate)}
-        _ours("create", "plain", "0")
-        sizes = {"a bare process": _megabytes(int(_run("-c", _BARE)))}
-        worker = subprocess.Popen([sys.executable, "-m", "benchmarks.ours", "work", "plain"])
-        try:
-            for number in range(1, rounds + 1):
-                _ours("add", "plain", str(jobs))
-                while int(_ours("left", "plain")):
-                    time.sleep(0.2)
-                sizes[f"a worker, after {number * jobs:,} jobs"] = _megabytes(resident(worker.pid))
-        finally:
-            worker.terminate()
-            worker.wait()
+        with Attendant(os.environ["DATABASE_URL"]) as attendant:
+            attendant.run(PLAIN, "create", 0)
+            bare = subprocess.check_output([sys.executable, "-c", _BARE])
+            sizes = {"a bare process": _megabytes(int(bare))}
+            worker = PLAIN.start(environment={})
+            try:
+                for number in range(1, rounds + 1):
+                    attendant.run(PLAIN, "add", jobs)
+                    while int(attendant.run(PLAIN, "left")):
+                        time.sleep(0.2)
+                    size = _megabytes(resident(worker.pid))
+                    sizes[f"a worker, after {number * jobs:,} jobs"] = size
+            finally:
+                worker.terminate()
+                worker.wait()
         print(json.dumps(sizes))
 
 
@@ -49,15 +55,6 @@ def resident(pid: int) -> int:
 
 def _megabytes(pages: int) -> float:
     return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
-
-
-def _ours(*words: str) -> str:
-    return _run("-m", "benchmarks.ours", *words)
-
-
-def _run(*words: str) -> str:
-    ran = subprocess.run([sys.executable, *words], check=True, stdout=subprocess.PIPE, text=True)
-    return ran.stdout
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""``python -m benchmarks.ours create|add|enqueue|work|left``: django-dbq itself, as a contender."""
+"""``python -m benchmarks.ours create|add|left|work|attend``: django-dbq itself, as a contender."""
 
 import os
 import sys
-import time
 from io import StringIO
 
 import django
 from django.core.management import call_command
 from django.db import connection, transaction
 
+from benchmarks.attendant import attend
 from benchmarks.gate import wait_for_gate
 
 #: What the jobs of each kind have for a workspace.
@@ -51,18 +51,6 @@ def add(kind: str, count: int) -> None:
             )
 
 
-def enqueue(kind: str, count: int) -> None:
-    """Create jobs one by one, and print the seconds that it took."""
-    from django_dbq.models import Job
-
-    call_command("migrate", verbosity=0)
-    Job.objects.create(name=kind)
-    begin = time.perf_counter()
-    for _ in range(count):
-        Job.objects.create(name=kind)
-    print(time.perf_counter() - begin)
-
-
 def work() -> None:
     """Run a worker, as ``manage.py worker`` does."""
     from django_dbq.models import Job
@@ -73,11 +61,32 @@ def work() -> None:
     call_command("worker", rate_limit=0, concurrency=concurrency, stdout=StringIO())
 
 
-def left() -> None:
-    """Print how many jobs are not COMPLETE."""
+def left() -> int:
+    """Return how many jobs are not COMPLETE."""
     from django_dbq.models import Job
 
-    print(Job.objects.exclude(state="COMPLETE").count())
+    return Job.objects.exclude(state="COMPLETE").count()
+
+
+def run(words: list[str]) -> int | None:
+    """Run the command of these words, and return what it gave."""
+    try:
+        match words:
+            case ["create", kind, count]:
+                create(kind, int(count))
+            case ["add", kind, count]:
+                add(kind, int(count))
+            case ["left", _]:
+                return left()
+            case ["work", _]:
+                work()
+            case ["attend"]:
+                attend(run)
+            case _:
+                raise SystemExit(__doc__)
+        return None
+    finally:
+        connection.close()
 
 
 def _columns() -> str:
@@ -97,16 +106,4 @@ def _execute(statement: str) -> None:
 if __name__ == "__main__":
     os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
     django.setup()
-    match sys.argv[1:]:
-        case ["create", kind, count]:
-            create(kind, int(count))
-        case ["add", kind, count]:
-            add(kind, int(count))
-        case ["enqueue", kind, count]:
-            enqueue(kind, int(count))
-        case ["work", _]:
-            work()
-        case ["left", _]:
-            left()
-        case _:
-            raise SystemExit(__doc__)
+    run(sys.argv[1:])

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 from django.db import connection
 
+from benchmarks.attendant import Attendant
 from benchmarks.bare import DEADLOCK, OnMariaDB
 from benchmarks.contenders import BARE, CHANGING, PLAIN, THREE, TYPED, Contender
 from benchmarks.drain import Unaccounted, drain, drains
@@ -34,7 +35,8 @@ def url(transactional_db: None) -> Iterator[str]:
     "contender", [BARE, PLAIN, TYPED, THREE, CHANGING], ids=lambda contender: contender.name
 )
 def test_every_start_is_counted(contender: Contender, url: str) -> None:
-    assert drain(contender, jobs=30, processes=2, url=url) >= 0
+    with Attendant(url) as attendant:
+        assert drain(contender, jobs=30, processes=2, attendant=attendant) >= 0
 
 
 def test_a_bare_loop_survives_a_deadlock_with_another(
@@ -78,8 +80,9 @@ def test_those_that_take_turns_are_compared_to_the_first(url: str) -> None:
 
 def test_a_start_too_many_is_noticed(url: str) -> None:
     twice = Contender(name="twice", command=PLAIN.command, kind="three")
-    with pytest.raises(Unaccounted, match="twice: 10 jobs, 30 starts of 10, from 3 to 3 of one"):
-        drain(twice, jobs=10, processes=1, url=url)
+    problem = "twice: 10 jobs, 30 starts of 10, from 3 to 3 of one"
+    with Attendant(url) as attendant, pytest.raises(Unaccounted, match=problem):
+        drain(twice, jobs=10, processes=1, attendant=attendant)
 
 
 def test_creating_jobs_is_measured_by_round(url: str) -> None:

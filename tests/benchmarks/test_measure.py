@@ -1,10 +1,12 @@
 """What is measured, and how much of it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from benchmarks import measure
+from benchmarks.contenders import Contender
 
 
 def test_each_process_of_a_drain_has_as_much_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,3 +34,15 @@ def test_a_part_of_the_jobs_has_the_same_rounds_of_every_drain(
     monkeypatch.setattr(measure, "drains", drains)
     measure.drained("postgresql", "", measure.Effort(part=part))
     assert asked == rounds
+
+
+def test_a_part_is_of_a_contender_s_own_number_of_jobs_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int | None] = []
+
+    def drains(contenders: Sequence[Contender], **_: Any) -> list[Any]:
+        asked.extend(each.jobs for each in contenders)
+        return []
+
+    monkeypatch.setattr(measure, "drains", drains)
+    measure.drained("postgresql", "", measure.Effort(part=0.25))
+    assert [jobs for jobs in asked if jobs is not None] == [250]
