@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> Results:
         machine=f"{interpreter()}, Django {version('Django')},"
         f" {os.cpu_count()} cores, {effort.rounds} rounds, "
         + (
-            "and twice as many of the first drains on PostgreSQL"
+            "twice and four times as many of the first and second drain on PostgreSQL"
             if effort.is_whole
             else f"{effort.part:g} of the usual jobs"
         )

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:  # the workers import this too, and their memory is measured
@@ -53,7 +54,11 @@ class Attendant:
         print(verb, contender.kind, *arguments, file=process.stdin, flush=True)
         answer = process.stdout.readline()
         if not answer:
-            raise RuntimeError(f"{contender.name}: {verb} has failed")
+            del self._processes[command]
+            with process:  # wait for its end, and close the pipes
+                pass
+            status = process.returncode
+            raise RuntimeError(f"{contender.name}: {verb} has failed, with exit status {status}")
         return answer
 
 
@@ -63,4 +68,6 @@ def attend(run: Callable[[list[str]], object]) -> None:
     ``run`` is to leave no connection open: drains are to begin as if it were not there.
     """
     for line in sys.stdin:
-        print(run(line.split()), flush=True)
+        with redirect_stdout(sys.stderr):  # what else is printed is no answer
+            answer = run(line.split())
+        print(answer, flush=True)

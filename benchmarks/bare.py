@@ -286,4 +286,5 @@ def run(words: list[str]) -> int | None:
 
 
 if __name__ == "__main__":
-    run(sys.argv[1:])
+    if (answer := run(sys.argv[1:])) is not None:
+        print(answer)

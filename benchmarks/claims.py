@@ -107,13 +107,15 @@ def claims() -> dict[str, list[float]]:
 
 def wait_for_autovacuum(since: float) -> None:
     """Return when autovacuum has been there, since ``time.monotonic()`` gave that."""
-    # It comes round once a minute, unless it is told to; what it does is the same.
+    # It comes round once a minute, unless it is told to come more often; it does the same then.
     _set_server("autovacuum_naptime = '1s'")
-    while not _execute(_VACUUMED, [time.monotonic() - since])[0][0]:
-        if time.monotonic() - since > PATIENCE:
-            raise TimeoutError("autovacuum does not come")
-        time.sleep(0.2)
-    _set_server("autovacuum_naptime = DEFAULT")
+    try:
+        while not _execute(_VACUUMED, [time.monotonic() - since])[0][0]:
+            if time.monotonic() - since > PATIENCE:
+                raise TimeoutError("autovacuum does not come")
+            time.sleep(0.2)
+    finally:
+        _set_server("autovacuum_naptime = DEFAULT")
 
 
 def _set_server(setting: str) -> None:

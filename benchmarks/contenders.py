@@ -12,11 +12,12 @@ from benchmarks.peers.environments import ON_REDIS, PEERS, NoPython, python_of, 
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """Something that works off jobs: a command with ``create``, ``work`` and ``left``.
+    """Something that works off jobs: a command with ``create``, ``left`` and ``work``.
 
     ``kind``: of job, which the command is told, if it has any. ``starts``: how many starts each job
     notes. ``jobs``: how many are a few seconds of work, where that is fewer than for the others.
-    ``is_ours``: whether its workers wait for the gate, and its command has ``attend``.
+    ``is_ours``: whether its command is a module here: its workers wait for the gate, and it has
+    ``attend`` as well.
     """
 
     name: str

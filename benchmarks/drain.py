@@ -82,7 +82,7 @@ def drain(contender: Contender, *, jobs: int, processes: int, attendant: Attenda
             begin, already = time.perf_counter(), record.stat().st_size // NOTE
             _wait(lambda: record.stat().st_size >= jobs * contender.starts * NOTE, workers)
             seconds = time.perf_counter() - begin
-            _wait(lambda: int(attendant.run(contender, "left")) == 0, workers)
+            _wait(lambda: int(attendant.run(contender, "left")) == 0, workers, pause=0.05)
         finally:
             _end(workers)
         starts = Counter(record.read_text().split())
@@ -97,6 +97,8 @@ def drain(contender: Contender, *, jobs: int, processes: int, attendant: Attenda
 def _wait(
     condition: Callable[[], bool],
     workers: Sequence["subprocess.Popen[bytes]"],
+    *,
+    pause: float = 0.002,
     timeout: float = 120,
 ) -> None:
     deadline = time.monotonic() + timeout
@@ -106,7 +108,7 @@ def _wait(
         # The bare loop ends with the last job.
         if any(worker.poll() for worker in workers):
             raise RuntimeError("a worker of the contender has failed")
-        time.sleep(0.002)
+        time.sleep(pause)
 
 
 def _end(workers: Sequence["subprocess.Popen[bytes]"]) -> None:

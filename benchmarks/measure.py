@@ -39,8 +39,8 @@ _DRAINS: Sequence[tuple[str, Sequence[Contender], int]] = [
     (TWO, [BARE, PLAIN, TYPED], 2),
     (WAITS, [WAITING], 1),
 ]
-#: How many times the rounds a drain has of which most is asked, unless it is a part.
-_TIMES_THE_ROUNDS = {("postgresql", ONE): 2, ("postgresql", TWO): 2}
+#: How many times the rounds a drain has that is near to what is wanted of it, unless it is a part.
+_TIMES_THE_ROUNDS = {("postgresql", ONE): 2, ("postgresql", TWO): 4}
 #: How many starts a drain is long, for each process: a second or more of the quickest.
 _STARTS = {"postgresql": 100_000, "sqlite": 150_000, "mariadb": 40_000}
 
@@ -61,6 +61,10 @@ class Effort:
         """Return that part of the usual number."""
         return max(1, round(usual * self.part))
 
+    def for_each(self, contenders: Sequence[Contender]) -> list[Contender]:
+        """Return them with that part of the jobs, where they have a number of their own."""
+        return [replace(each, jobs=each.jobs and self.of(each.jobs)) for each in contenders]
+
 
 def measure(database: str, url: str, effort: Effort, peers: Sequence[Contender]) -> list[Series]:
     """Return all that is measured on that database, of django-dbq and of the peers."""
@@ -71,7 +75,7 @@ def measure(database: str, url: str, effort: Effort, peers: Sequence[Contender])
     series += picked_up(database, url, effort)
     if database == "postgresql":
         series += grown(database, url)
-        series += remembered(database, url, effort)
+        series += remembered(database, url)
     return series
 
 
@@ -82,7 +86,7 @@ def drained(database: str, url: str, effort: Effort) -> list[Series]:
     for measurement, contenders, processes in _DRAINS:
         times = _TIMES_THE_ROUNDS.get((database, measurement), 1) if effort.is_whole else 1
         series += drains(
-            [replace(each, jobs=each.jobs and effort.of(each.jobs)) for each in contenders],
+            effort.for_each(contenders),
             database=database,
             measurement=measurement,
             jobs=starts * processes,
@@ -98,7 +102,7 @@ def beside_peers(
 ) -> list[Series]:
     """Return the drains of the peers, who take turns with the bare loop and with ours."""
     return drains(
-        [BARE, PLAIN, *peers],
+        effort.for_each([BARE, PLAIN, *peers]),
         database=database,
         measurement=PEERS,
         jobs=effort.of(_STARTS[database]),
@@ -139,9 +143,9 @@ def grown(database: str, url: str) -> list[Series]:
     return series
 
 
-def remembered(database: str, url: str, effort: Effort) -> list[Series]:
+def remembered(database: str, url: str) -> list[Series]:
     """Return how much memory a worker has, by how many jobs it has run."""
-    answer = ask("memory", effort.of(50_000), 4, url=url)
+    answer = ask("memory", 50_000, 4, url=url)
     return _single(database, MEMORY, answer, unit="MB", baseline=SETUP)
 
 

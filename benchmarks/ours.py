@@ -93,9 +93,7 @@ def _columns() -> str:
     """Return the columns that an INSERT can name."""
     from django_dbq.models import Job
 
-    return ", ".join(
-        field.attname for field in Job._meta.concrete_fields if field.name != "claimable"
-    )
+    return ", ".join(field.attname for field in Job._meta.concrete_fields if not field.generated)
 
 
 def _execute(statement: str) -> None:
@@ -106,4 +104,5 @@ def _execute(statement: str) -> None:
 if __name__ == "__main__":
     os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
     django.setup()
-    run(sys.argv[1:])
+    if (answer := run(sys.argv[1:])) is not None:
+        print(answer)

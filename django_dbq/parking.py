@@ -31,3 +31,8 @@ def parked_until(state: str, run_after: datetime | None) -> datetime | None:
         return run_after if run_after > timezone.now() else None
     except TypeError:  # a naive time, or a text: the claim will see whether it is to come
         return None
+
+
+def is_claimable(state: str, run_after: datetime | None, parked: datetime | None) -> bool:
+    """Return what the database makes of ``Job.claimable`` where the other columns are so."""
+    return state in _WAITING and (parked is None or parked != run_after)

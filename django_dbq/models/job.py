@@ -162,7 +162,7 @@ class Job(models.Model):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if kwargs:
-            self._given = tuple(kwargs)
+            self._given = tuple(kwargs)  # their keys alone could not be pickled
 
     def __str__(self) -> str:
         return f"{self.name} ({self.state})"
@@ -360,7 +360,8 @@ class Job(models.Model):
         """Insert the row as all are inserted, of which Django's base manager knows nothing."""
         django: Any = super()  # whose stubs do not know it
         # Of the manager's model, since one that is derived from this has a table of its own.
-        return django._do_insert(JobQuerySet(manager.model), *args)
+        returned = django._do_insert(JobQuerySet(manager.model), *args)
+        return [row for row in returned if row]  # Django would unload what an empty one leaves out
 
     def _do_update(  # pyright: ignore[reportIncompatibleMethodOverride] # whose end varies
         self, base_qs: Any, using: str | None, pk_val: Any, values: Any, *args: Any

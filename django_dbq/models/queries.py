@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
+from itertools import chain
+from operator import attrgetter
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Self
 
 from django.db import models, transaction
@@ -10,12 +14,16 @@ from django.db.models import Q
 
 from django_dbq.clock import DatabaseNow
 from django_dbq.notices import announce
+from django_dbq.parking import is_claimable
 
 if TYPE_CHECKING:
     from django_dbq.models.job import Job
 
 
 _MISSING = object()
+#: What tells whether a new job is claimable, and the types of values that are no expressions.
+_TELL_CLAIMABLE = ("state", "run_after", "parked")
+_PLAIN = (str, int, datetime, NoneType)
 
 
 class JobQuerySet(models.QuerySet["Job"]):
@@ -104,28 +112,33 @@ class JobQuerySet(models.QuerySet["Job"]):
         *args: Any,
         **kwargs: Any,
     ) -> Any:
-        """Leave the engine's columns to the database, which fills in what new jobs have there.
+        """Leave out the engine's columns where they are as in all new jobs, and RETURNING.
 
-        Most of what Django adds to an INSERT it adds for each column, and for what it is to bring
-        back: of that all is known but ``claimable``, which is read when somebody asks for it.
+        Most of what Django adds to an INSERT it adds for each of these. What would be returned is
+        known, unless a value is an expression or the row may have been there before.
         """
         new, rows = self.model.ENGINE_COLUMNS, [vars(job) for job in objs]
-        changed = {
+        left_out = new.keys() - {
             name
             for row in rows
             for name, value in new.items()
             # By identity: True is no 1, and an expression may say that it equals anything.
             if row.get(name, _MISSING) is not value
         }
-        left_out = new.keys() - changed
-        known = {*left_out, "claimable"}
-        if all(field.attname in known for field in returning_fields or ()):
-            returning_fields = None
+        named = [field for field in fields if field.attname not in left_out]
+        asked = {field.attname for field in returning_fields or ()} - {"claimable"}
+        telling = attrgetter(*_TELL_CLAIMABLE, *asked)
+        types = set(map(type, chain.from_iterable(map(telling, objs))))
+        django: Any = super()  # whose stubs do not know it
+        if kwargs.get("on_conflict") or not all(issubclass(each, _PLAIN) for each in types):
             for row in rows:
                 row.pop("claimable", None)  # of another row, if this is a copy
-        named = [field for field in fields if field.attname not in left_out]
-        django: Any = super()  # whose stubs do not know it
-        return django._insert(objs, named, returning_fields, *args, **kwargs)
+            return django._insert(objs, named, returning_fields, *args, **kwargs)
+        django._insert(objs, named, None, *args, **kwargs)
+        for row in rows:
+            row["claimable"] = is_claimable(row["state"], row["run_after"], row["parked"])
+        # An empty row for each, since Django puts together those of several INSERTs.
+        return [()] * len(rows)
 
 
 class JobManager(models.Manager["Job"]):

@@ -85,6 +85,14 @@ def test_a_start_too_many_is_noticed(url: str) -> None:
         drain(twice, jobs=10, processes=1, attendant=attendant)
 
 
+def test_what_fails_in_the_process_that_stays_ends_the_drain(url: str) -> None:
+    unknown = Contender(name="unknown", command=PLAIN.command, kind="unknown")
+    with Attendant(url) as attendant:
+        with pytest.raises(RuntimeError, match="unknown: create has failed, with exit status 1"):
+            drain(unknown, jobs=10, processes=1, attendant=attendant)
+        assert drain(PLAIN, jobs=10, processes=1, attendant=attendant) >= 0
+
+
 def test_creating_jobs_is_measured_by_round(url: str) -> None:
     answer = ask("enqueue", 2, 5, url=url)
     for ways in answer.values():

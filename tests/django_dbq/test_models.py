@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from django.db import connection, models, transaction
-from django.db.models import F, Value
+from django.db.models import Value
 from django.test.utils import CaptureQueriesContext, isolate_apps
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
@@ -86,31 +86,36 @@ def test_the_engine_s_columns_are_left_to_the_database(create: Callable[..., Job
     "create",
     [
         Job.objects.create,
-        lambda name: bulk_enqueued(Job(name=name)),
-        lambda name: Job.objects.bulk_create([Job(name=name)])[0],
+        lambda **columns: bulk_enqueued(Job(**columns)),
+        lambda **columns: Job.objects.bulk_create([Job(**columns)])[0],
     ],
 )
-def test_an_insert_asks_for_nothing_back(create: Callable[..., Job]) -> None:
-    """It would cost a seventh of ``create`` on SQLite, for what nobody reads but by chance."""
+@pytest.mark.parametrize("hours", [None, -1, 1])
+@pytest.mark.parametrize("state", Job.STATES.values)
+def test_a_new_row_is_known_without_being_asked_for(
+    create: Callable[..., Job], state: str, hours: int | None
+) -> None:
+    """RETURNING would be a part of the costs of an INSERT that can be measured."""
+    run_after = hours and timezone.now() + timedelta(hours=hours)
     with CaptureQueriesContext(connection) as queries:
-        job = create(name="noop")
+        job = create(name="noop", state=state, run_after=run_after)
+        known = (engine_values(job), job.claimable)
     assert [query["sql"] for query in queries if "RETURNING" in query["sql"]] == []
-    with CaptureQueriesContext(connection) as queries:
-        assert job.claimable is True
-        assert job.claimable is True
-    assert len(queries) == 1
+    assert [query["sql"] for query in queries if "SELECT" in query["sql"]] == []
+    stored = Job.objects.get()
+    assert (engine_values(stored), stored.claimable) == known
 
 
-def test_a_new_job_is_saved_and_read_again_with_what_was_not_asked_for() -> None:
-    job = Job.objects.create(name="noop")
-    job.priority = 3
-    job.state = Job.STATES.FAILED
-    job.save()
-    assert Job.objects.get().priority == 3
-    assert not job.claimable
-    Job.objects.update(priority=4, state=Job.STATES.READY)
-    job.refresh_from_db()
-    assert (job.priority, job.state) == (4, "READY")
+@pytest.mark.parametrize("create", [Job.objects.bulk_create, Job.objects.bulk_enqueue])
+def test_each_of_many_new_rows_is_known(create: Callable[..., list[Job]]) -> None:
+    """Also where some INSERTs of a call ask for what is stored and others do not."""
+    two: Any = Value(1) + Value(1)
+    jobs = [Job(name="noop", losses=losses) for losses in (0, 5, two, 0)]
+    create(jobs, batch_size=1)
+    for job, losses in zip(jobs, (0, 5, 2, 0), strict=True):
+        assert Job.objects.get(pk=job.pk).losses == losses
+        if losses != 2 or connection.features.can_return_rows_from_bulk_insert:
+            assert (job.losses, job.claimable) == (losses, True)
 
 
 def test_a_new_job_can_be_pickled_and_copied() -> None:
@@ -119,12 +124,11 @@ def test_a_new_job_can_be_pickled_and_copied() -> None:
         assert (copied, copied.workspace, copied.claimable) == (job, {"key": 1}, True)
 
 
-def test_a_copy_does_not_take_over_what_the_database_found_for_the_other() -> None:
+@pytest.mark.parametrize("losses", [0, 3, Value(1) + Value(1)])
+def test_a_copy_does_not_take_over_what_the_database_found_for_the_other(losses: Any) -> None:
     job = Job.objects.create(name="noop", run_after=timezone.now() + timedelta(hours=1))
-    Job.objects.update(parked=F("run_after"))
-    job.refresh_from_db(fields=["claimable"])
     assert job.claimable is False
-    job.pk, job.run_after, job._state.adding = uuid7(), None, True
+    job.pk, job.run_after, job.losses, job._state.adding = uuid7(), None, losses, True
     job.save()
     assert job.claimable is True
 
@@ -148,16 +152,29 @@ def test_an_insert_lets_the_database_find_what_an_expression_comes_to() -> None:
     assert Job.objects.get().losses == 2
     if connection.features.can_return_columns_from_insert:
         assert job.losses == 2
+    new: Any = Value("NEW")
+    job = Job(name="noop", state=new)
+    job.save_base(force_insert=True)
+    assert job.claimable is True
 
 
 def test_an_insert_that_turns_out_an_update_writes_what_it_does_not_name() -> None:
     job = Job.objects.create(name="noop")
     Job.objects.update(attempts=3, losses=2)
     unique: dict[str, Any] = {} if connection.vendor == "mysql" else {"unique_fields": ["id"]}
-    Job.objects.bulk_create(
-        [Job(id=job.pk, name="noop")], update_conflicts=True, update_fields=["attempts"], **unique
-    )
+    new = Job(id=job.pk, name="noop")
+    Job.objects.bulk_create([new], update_conflicts=True, update_fields=["attempts"], **unique)
     assert Job.objects.filter(attempts=0, losses=2).count() == 1
+    if connection.features.can_return_rows_from_bulk_insert:
+        assert (new.attempts, new.losses) == (0, 2)
+
+
+def test_an_insert_that_may_not_happen_tells_nothing_of_the_row() -> None:
+    job = Job.objects.create(name="noop", run_after=timezone.now() + timedelta(hours=1))
+    Job.objects.update(run_after=None)
+    assert job.claimable is False
+    Job.objects.bulk_create([job], ignore_conflicts=True)
+    assert job.claimable is True
 
 
 @pytest.mark.django_db(transaction=True)
