@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.contenders import Contender, peers
 from benchmarks.interpreter import interpreter, interpreter_of
-from benchmarks.measure import Effort, measure
+from benchmarks.measure import ONE, TWO, Effort, measure
 from benchmarks.peers.environments import redis_url
 from benchmarks.plot import plot
 from benchmarks.publish import publish
@@ -50,13 +50,11 @@ def run(options: argparse.Namespace) -> Results:
     """Measure all that was asked for."""
     effort = Effort(rounds=options.rounds, part=options.part)
     results = Results(
-        machine=f"{interpreter()}, Django {version('Django')},"
-        f" {os.cpu_count()} cores, {effort.rounds} rounds, "
-        + (
-            "twice and four times as many of the first and second drain on PostgreSQL"
-            if effort.is_whole
-            else f"{effort.part:g} of the usual jobs"
-        )
+        machine=f"{interpreter()}, Django {version('Django')}, {os.cpu_count()} cores,"
+        f"{'' if effort.part == 1 else f' {effort.part:g} of the usual jobs,'}"
+        f" {effort.rounds} rounds, on PostgreSQL"
+        f" {effort.rounds_of('postgresql', ONE)} with one process"
+        f" and {effort.rounds_of('postgresql', TWO)} with two"
     )
     for database in options.databases:
         try:

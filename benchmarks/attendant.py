@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:  # the workers import this too, and their memory is measured
@@ -19,8 +19,8 @@ if TYPE_CHECKING:  # the workers import this too, and their memory is measured
 class Attendant:
     """Runs what contenders do beside the work, on the database at ``url``: a context manager.
 
-    A contender whose command has ``attend`` is attended by a process of its own, which stays; the
-    others are run once for each verb.
+    Those of ours that have the same command share one process, which stays and has the environment
+    of none of them; the others are run once for each verb.
     """
 
     def __init__(self, url: str) -> None:
@@ -51,12 +51,13 @@ class Attendant:
         process = self._processes[command]
         assert process.stdin
         assert process.stdout
-        print(verb, contender.kind, *arguments, file=process.stdin, flush=True)
-        answer = process.stdout.readline()
+        answer = ""
+        with suppress(BrokenPipeError):  # it has ended already
+            print(verb, contender.kind, *arguments, file=process.stdin, flush=True)
+            answer = process.stdout.readline()
         if not answer:
             del self._processes[command]
-            with process:  # wait for its end, and close the pipes
-                pass
+            process.communicate()
             status = process.returncode
             raise RuntimeError(f"{contender.name}: {verb} has failed, with exit status {status}")
         return answer

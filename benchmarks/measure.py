@@ -52,10 +52,10 @@ class Effort:
     rounds: int = 5
     part: float = 1.0
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether it is all of the usual jobs, and not a part for a look in between."""
-        return self.part == 1
+    def rounds_of(self, database: str, measurement: str) -> int:
+        """Return how many rounds a drain has: more, if it is all of the jobs and near the limit."""
+        times = _TIMES_THE_ROUNDS.get((database, measurement), 1) if self.part == 1 else 1
+        return self.rounds * times
 
     def of(self, usual: int) -> int:
         """Return that part of the usual number."""
@@ -84,14 +84,13 @@ def drained(database: str, url: str, effort: Effort) -> list[Series]:
     starts = effort.of(_STARTS[database])
     series: list[Series] = []
     for measurement, contenders, processes in _DRAINS:
-        times = _TIMES_THE_ROUNDS.get((database, measurement), 1) if effort.is_whole else 1
         series += drains(
             effort.for_each(contenders),
             database=database,
             measurement=measurement,
             jobs=starts * processes,
             processes=processes,
-            rounds=effort.rounds * times,
+            rounds=effort.rounds_of(database, measurement),
             url=url,
         )
     return series

@@ -359,8 +359,9 @@ class Job(models.Model):
     def _do_insert(self, manager: Any, *args: Any) -> Any:
         """Insert the row as all are inserted, of which Django's base manager knows nothing."""
         django: Any = super()  # whose stubs do not know it
-        # Of the manager's model, since one that is derived from this has a table of its own.
-        returned = django._do_insert(JobQuerySet(manager.model), *args)
+        if manager.model is not Job:  # one that is derived, which has a table of its own
+            return django._do_insert(manager, *args)
+        returned = django._do_insert(JobQuerySet(Job), *args)
         return [row for row in returned if row]  # Django would unload what an empty one leaves out
 
     def _do_update(  # pyright: ignore[reportIncompatibleMethodOverride] # whose end varies

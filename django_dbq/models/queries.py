@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from itertools import chain
-from operator import attrgetter
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,9 +19,9 @@ if TYPE_CHECKING:
 
 
 _MISSING = object()
-#: What tells whether a new job is claimable, and the types of values that are no expressions.
-_TELL_CLAIMABLE = ("state", "run_after", "parked")
-_PLAIN = (str, int, datetime, NoneType)
+#: Columns of a new row that need not be asked for, unless a value is an expression.
+_KNOWN = {"attempts", "losses", "version", "claimable"}
+_TIME = (datetime, NoneType)
 
 
 class JobQuerySet(models.QuerySet["Job"]):
@@ -109,36 +107,52 @@ class JobQuerySet(models.QuerySet["Job"]):
         objs: Sequence[Job],
         fields: Iterable[Any],
         returning_fields: Iterable[Any] | None = None,
-        *args: Any,
+        *,
+        on_conflict: Any = None,
         **kwargs: Any,
     ) -> Any:
         """Leave out the engine's columns where they are as in all new jobs, and RETURNING.
 
-        Most of what Django adds to an INSERT it adds for each of these. What would be returned is
-        known, unless a value is an expression or the row may have been there before.
+        Most of what Django adds to an INSERT it adds for each of these.
         """
-        new, rows = self.model.ENGINE_COLUMNS, [vars(job) for job in objs]
-        left_out = new.keys() - {
+        left_out = self._as_in_new_jobs(objs)
+        named = [field for field in fields if field.attname not in left_out]
+        asked = {field.attname for field in returning_fields or ()}
+        # A row that may have been there before is another one.
+        is_known = not on_conflict and asked <= _KNOWN and all(map(_is_plain, objs))
+        django: Any = super()  # whose stubs do not know it
+        returned = django._insert(
+            objs, named, None if is_known else returning_fields, on_conflict=on_conflict, **kwargs
+        )
+        if not is_known:
+            for job in objs:
+                vars(job).pop("claimable", None)  # of another row, if this is a copy
+            return returned
+        for job in objs:
+            vars(job)["claimable"] = is_claimable(job.state, job.run_after, job.parked)
+        # An empty row for each, since Django puts together those of several INSERTs.
+        return [()] * len(objs)
+
+    def _as_in_new_jobs(self, jobs: Sequence[Job]) -> set[str]:
+        """Return which of the engine's columns are, in all of these, as in any new row."""
+        new = self.model.ENGINE_COLUMNS
+        return new.keys() - {
             name
-            for row in rows
+            for row in map(vars, jobs)
             for name, value in new.items()
             # By identity: True is no 1, and an expression may say that it equals anything.
             if row.get(name, _MISSING) is not value
         }
-        named = [field for field in fields if field.attname not in left_out]
-        asked = {field.attname for field in returning_fields or ()} - {"claimable"}
-        telling = attrgetter(*_TELL_CLAIMABLE, *asked)
-        types = set(map(type, chain.from_iterable(map(telling, objs))))
-        django: Any = super()  # whose stubs do not know it
-        if kwargs.get("on_conflict") or not all(issubclass(each, _PLAIN) for each in types):
-            for row in rows:
-                row.pop("claimable", None)  # of another row, if this is a copy
-            return django._insert(objs, named, returning_fields, *args, **kwargs)
-        django._insert(objs, named, None, *args, **kwargs)
-        for row in rows:
-            row["claimable"] = is_claimable(row["state"], row["run_after"], row["parked"])
-        # An empty row for each, since Django puts together those of several INSERTs.
-        return [()] * len(rows)
+
+
+def _is_plain(job: Any) -> bool:
+    """Whether the database stores just what the job has in what tells of the ``_KNOWN``."""
+    return (
+        type(job.attempts) is type(job.losses) is type(job.version) is int
+        and isinstance(job.state, str)
+        and isinstance(job.run_after, _TIME)
+        and isinstance(job.parked, _TIME)
+    )
 
 
 class JobManager(models.Manager["Job"]):

@@ -91,6 +91,11 @@ def test_what_fails_in_the_process_that_stays_ends_the_drain(url: str) -> None:
         with pytest.raises(RuntimeError, match="unknown: create has failed, with exit status 1"):
             drain(unknown, jobs=10, processes=1, attendant=attendant)
         assert drain(PLAIN, jobs=10, processes=1, attendant=attendant) >= 0
+        [process] = attendant._processes.values()
+        process.kill()
+        process.wait()
+        with pytest.raises(RuntimeError, match="plain: left has failed, with exit status -9"):
+            attendant.run(PLAIN, "left")
 
 
 def test_creating_jobs_is_measured_by_round(url: str) -> None:
